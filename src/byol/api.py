@@ -1,0 +1,263 @@
+"""The words of the command line as Python functions: train, resume, evaluate, embed, export, report, doctor, load, demo."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from byol import checkpoint, demonstration, encoders, evaluation, exporting, reporting
+from byol import data as datas
+from byol import run as runs
+from byol.config import Request
+from byol.encoders import Encoder
+from byol.run import Progress, Session
+from byol.training import Outcome, Watcher, fit
+
+Quiet: Progress = lambda what, done, total: None  # noqa: E731
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How training ended."""
+
+    run: Path
+    outcome: Outcome
+    skipped: int  # files left out
+    signal: int | None = None  # the signal that stopped it
+
+
+def plan(data: str | Path, **asked: object) -> Session:
+    """What `train` would do, decided and explained, without training; the fields of `byol.config.Request`."""
+    return runs.prepare(Request(data=str(data), **asked))  # type: ignore[arg-type]
+
+
+def train(data: str | Path, out: str | Path | None = None, *, watcher: Watcher | None = None, **asked: object) -> Trained:
+    """Train an encoder on images without labels; the other arguments are the fields of `byol.config.Request`.
+
+    Raises ValueError in one sentence when the data or a setting cannot be used.
+    """
+    request = Request(data=str(data), **asked)  # type: ignore[arg-type]
+    out = Path(out) if out is not None else default_out(request.data)
+    refuse_existing(out)
+    return begin(runs.prepare(request), out, watcher=watcher)
+
+
+def default_out(data: str) -> Path:
+    """`runs/NAME` with the name of the data; `runs/NAME-2` and so on when that one is taken."""
+    stem = Path(data).name.split(".")[0] or "run"
+    numbered = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
+    return next(p for p in numbered if not (p / "plan.json").exists())
+
+
+def refuse_existing(out: Path) -> None:
+    """ValueError if the folder holds a run: nothing in it is touched."""
+    if (out / "plan.json").exists():
+        raise ValueError(f"{out} holds a run already; go on with `byol resume {out}`, or choose another folder with --out")
+
+
+def begin(session: Session, out: Path, *, watcher: Watcher | None = None) -> Trained:
+    """Train a prepared session in a new run folder."""
+    runs.create(session, out)
+    return _train(session, out, watcher)
+
+
+def resume(run: str | Path, *, watcher: Watcher | None = None, session: Session | None = None) -> Trained:
+    """Go on with a run where its last checkpoint stands, bit for bit; a finished run is left as it is."""
+    run = Path(run)
+    return _train(session or runs.reopen(run), run, watcher)
+
+
+def _train(session: Session, out: Path, watcher: Watcher | None) -> Trained:
+    method = session.method()
+    optimizer = session.optimizer(method)
+    last = out / "last.safetensors"
+    start = checkpoint.restore(last, method=method, optimizer=optimizer) if last.exists() else 0
+    with caught_signals() as received:
+        outcome = fit(
+            out, session.plan, method, optimizer, session.feed(), start=start, watcher=watcher, interrupted=lambda: bool(received)
+        )
+    if outcome.ended == "finished":
+        s = session.plan.settings
+        provenance = {"method": s.method, "network": "online", "steps": outcome.step, "images": session.plan.images, "run": out.name}
+        exporting.save_encoder(runs.encoder_of(method), out / "encoder.safetensors", extra=provenance)
+    runs.write_json(out / "data.json", session.data_json())
+    return Trained(out, outcome, len(session.skipped), received[0] if received else None)
+
+
+@contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM only note themselves in the list: the step in hand is finished and saved. A second one stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are somebody else's
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def load(encoder: str | Path) -> Encoder:
+    """The encoder of a run or of an exported file, in evaluation mode; `.dim`, `.input`, `.preprocess` say how to use it."""
+    return exporting.load_encoder(Path(encoder))
+
+
+def doctor(data: str | Path, *, limit: int | None = None, progress: Progress = Quiet) -> datas.DoctorReport:
+    """Is this data usable? Decodes every image and counts; nothing is written."""
+    return datas.doctor(str(data), limit=limit, progress=lambda done, total: progress("Reading", done, total))
+
+
+def encoder_for(spec: str | Path | Encoder, source: datas.Source) -> tuple[str, Encoder | None]:
+    """(name, encoder) of a run, an exported file, `random:NAME`, `timm:NAME` (pre-trained) or `pixels` (None)."""
+    if isinstance(spec, Encoder):
+        return spec.name, spec.eval()
+    text = str(spec)
+    if text == "pixels":
+        return "pixels", None
+    if text.startswith("random:"):
+        name = text.removeprefix("random:")
+        return f"random {name}", encoders.load(name, input=input_for(source)).eval()
+    if text.startswith("timm:"):
+        return text, encoders.load(text, input=input_for(source, pretrained=text), pretrained=True).eval()
+    return text, load(text)
+
+
+def input_for(source: datas.Source, *, pretrained: str | None = None) -> encoders.Input:
+    """The input of an encoder that no run has fixed: the images' own size up to 224, statistics of the data or of the weights."""
+    stats = datas.statistics(source)
+    mean, std = stats.mean, stats.std
+    if pretrained is not None:
+        mean, std = encoders.pretrained_statistics(pretrained)
+    return encoders.Input(
+        channels=source.channels,
+        size=int(min(224, stats.height, stats.width)),
+        mean=tuple(map(float, mean)),
+        std=tuple(map(float, std)),
+        low=float(stats.low),
+        high=float(stats.high),
+    )
+
+
+def evaluate(
+    encoder: str | Path | Encoder,
+    data: str | Path,
+    *,
+    test: str | Path | None = None,
+    protocols: Sequence[str] = ("knn", "linear"),
+    labels: Sequence[float] = (1.0,),
+    draws: int = 5,
+    seed: int = 0,
+    baselines: bool = True,
+    limit: int | None = None,
+    device: str = "auto",
+    progress: Progress = Quiet,
+) -> list[evaluation.Evaluation]:
+    """What frozen features are worth on labelled images, beside pixels and a random network of the same architecture.
+
+    An evaluation of a run is also stored in its `evaluations/`. Raises ValueError when there are no labels.
+    """
+    source = datas.open_source(str(data), limit=limit)
+    held_out = datas.open_source(str(test), limit=limit) if test is not None else None
+    name, subject = encoder_for(encoder, source)
+    subjects = [(name, subject)]
+    if baselines and subject is not None:
+        twin = random_twin(subject, seed)
+        subjects = [("pixels", None), *([(f"random {subject.name}", twin)] if twin and not name.startswith("random ") else []), *subjects]
+    results = evaluation.evaluate(
+        subjects,
+        source,
+        held_out,
+        protocols=protocols,
+        labels=labels,
+        draws=draws,
+        seed=seed,
+        device=runs.find_device(device),
+        progress=progress,
+    )
+    if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
+        for result in results:
+            store(Path(encoder), result)
+    return results
+
+
+def random_twin(encoder: Encoder, seed: int) -> Encoder | None:
+    """The same architecture with fresh random weights; None for a module of one's own that cannot be drawn anew."""
+    try:
+        return encoders.load(encoder.name, input=encoder.input, seed=seed).eval()
+    except ValueError:
+        return None
+
+
+def store(run: Path, result: evaluation.Evaluation) -> Path:
+    """Write an evaluation into a run, named by its protocol; the newest of a protocol replaces the one before."""
+    path = run / "evaluations" / f"{result.protocol}.json"
+    path.parent.mkdir(exist_ok=True)
+    runs.write_json(path, result.to_json())
+    return path
+
+
+def embed(
+    encoder: str | Path | Encoder,
+    data: str | Path,
+    out: str | Path,
+    *,
+    limit: int | None = None,
+    device: str = "auto",
+    progress: Progress = Quiet,
+) -> int:
+    """Write the features of every image, with its name, to .parquet, .npz or .npy; returns how many."""
+    exporting.check_embedding_path(Path(out))
+    source = datas.open_source(str(data), limit=limit)
+    _, network = encoder_for(encoder, source)
+    if network is None:
+        raise ValueError("pixels is a baseline of `evaluate` and has no encoder to embed with; give a run or a file")
+    found = evaluation.features(network, source, device=runs.find_device(device), progress=progress)
+    names = [source.names[i] for i in found.kept]
+    labels = None if source.labels is None else [int(source.labels[i]) for i in found.kept]
+    exporting.write_embeddings(Path(out), names, found.x, labels)
+    return len(names)
+
+
+def export(encoder: str | Path | Encoder, out: str | Path, *, network: str = "online") -> Path:
+    """Write an encoder as .safetensors (with .json beside), .onnx or .pt2; `network="target"` takes the target of a run."""
+    if network not in ("online", "target"):
+        raise ValueError(f"no network {network!r}; give online or target")
+    chosen = target_of(encoder) if network == "target" else encoder if isinstance(encoder, Encoder) else load(encoder)
+    exporting.save_encoder(chosen, Path(out), extra={"network": network})
+    return Path(out)
+
+
+def target_of(run: str | Path | Encoder) -> Encoder:
+    """The target encoder of a run's last checkpoint."""
+    if isinstance(run, Encoder) or not (Path(run) / "last.safetensors").exists():
+        raise ValueError(f"{run}: only a run with its last.safetensors has a target network; export the online one instead")
+    session = runs.reopen(Path(run))
+    method = session.method()
+    checkpoint.restore(Path(run) / "last.safetensors", method=method, optimizer=session.optimizer(method))
+    target = getattr(method, "target_encoder", None)
+    if not isinstance(target, Encoder):
+        raise ValueError(f"{session.plan.settings.method} has no target network; export the online one instead")
+    return target.eval()
+
+
+def report(run: str | Path, *others: str | Path, out: str | Path | None = None, progress: Progress = Quiet) -> Path:
+    """One self-contained HTML page about one run or several side by side; by default RUN/report.html."""
+    out = Path(out) if out is not None else Path(run) / "report.html"
+    reporting.write([Path(run), *map(Path, others)], out, progress=progress)
+    return out
+
+
+demo = demonstration.demo

@@ -1,0 +1,70 @@
+"""Checkpoints: one safetensors file with everything needed to go on, written atomically; nothing in it can run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The text in the file, or the file as it was: never a part of it."""
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+
+
+def save(path: Path, *, step: int, method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Weights, buffers and optimiser state after `step` finished updates; the previous file stays until this one is whole."""
+    tensors = {f"method/{k}": v for k, v in method.state_dict().items()}
+    for name, state in _states(method, optimizer).items():
+        tensors |= {f"optimizer/{name}/{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+    temporary = path.with_name(path.name + ".partial")
+    # Safetensors stores contiguous tensors only; loading copies into the layout that training uses.
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata={"byol": json.dumps({"step": step})})
+    with temporary.open("rb") as f:
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+
+
+def restore(path: Path, *, method: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put a checkpoint back into a method and its optimiser, bit for bit; returns the number of finished updates.
+
+    Raises ValueError if the file is damaged or belongs to another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as f:
+            step = int(json.loads(f.metadata()["byol"])["step"])
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118  safe_open is no mapping
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint ({error}); take another one or start anew") from None
+    weights = {k.removeprefix("method/"): v for k, v in tensors.items() if k.startswith("method/")}
+    try:
+        method.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path} belongs to another network: {str(error).splitlines()[-1].strip()}") from None
+    for name, parameter in method.named_parameters():
+        prefix = f"optimizer/{name}/"
+        found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if found:
+            optimizer.state[parameter] = {k: _like(parameter, v) for k, v in found.items()}
+    return step
+
+
+def _states(method: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, object]]:
+    return {name: optimizer.state[p] for name, p in method.named_parameters() if p in optimizer.state}
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """The value in the parameter's memory layout, since sums in another order end in other bits; counters stay as they are."""
+    if value.shape != parameter.shape:
+        return value
+    return torch.zeros_like(parameter, dtype=value.dtype).copy_(value)

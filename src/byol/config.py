@@ -1,0 +1,146 @@
+"""What was asked of a run, and what was decided for it; both frozen, both stored as JSON in the run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Literal, get_args, get_origin, get_type_hints
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for; None leaves the choice to the recipe."""
+
+    data: str  # folder, archive, list, .npz/.npy or name
+    method: str = "byol"
+    recipe: str = "auto"
+    encoder: str | None = None
+    epochs: int | None = None
+    minutes: float | None = None  # in place of epochs: as many as fit, by a measurement at the start
+    batch_size: int | None = None  # images a forward pass
+    image_size: int | None = None  # pixels
+    accumulate: int | None = None  # forward passes per update
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    seed: int = 0
+    workers: int | None = None  # processes that decode; None: by the number of cores
+    pretrained: bool = False
+    limit: int | None = None  # use only so many images
+    on_collapse: Literal["warn", "stop"] = "warn"
+    download: bool = False
+    set: tuple[str, ...] = ()  # KEY=VALUE, any field of Settings, of the method's Config or of the views
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every number that the training loop uses, decided; the method's and the views' own are beside it in the plan."""
+
+    method: str
+    encoder: str
+    image_size: int  # pixels
+    views: str  # name of the view plan
+    epochs: int
+    batch_size: int  # images a forward pass
+    accumulate: int  # forward passes per update
+    optimizer: Literal["lars", "sgd", "adamw"]
+    lr: float  # per 256 images
+    weight_decay: float
+    momentum: float
+    trust_coefficient: float  # LARS only
+    warmup_epochs: float
+    precision: Literal["fp32", "bf16"]
+    device: str
+    seed: int
+    workers: int
+    pretrained: bool
+    on_collapse: Literal["warn", "stop"]
+    log_steps: int  # updates between two lines of the log
+    checkpoint_minutes: float  # between two checkpoints
+    mean: str = "data"  # per channel, comma-separated, in [0, 1]; `data`: measured
+    std: str = "data"  # likewise
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "epochs", "batch_size", "accumulate", "log_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        for name in ("lr", "weight_decay", "warmup_epochs", "workers", "checkpoint_minutes"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
+        if self.batch_size < 2:
+            raise ValueError("batch_size is 1, and batch norm needs 2 or more images a pass; raise --batch-size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run, decided: the settings, the method's and the views' own, each with its reason, and what follows from them."""
+
+    settings: Settings
+    method: dict[str, Value]  # fields of the method's Config
+    views: dict[str, Value]  # fields of the view pipelines that differ from the named plan
+    reasons: dict[str, str]  # why a value is what it is, by its name
+    images: int
+    steps_per_epoch: int  # updates
+    steps: int  # updates in all
+    warmup_steps: int
+    peak_lr: float  # lr x batch x accumulate / 256
+    input: dict[str, object] = field(default_factory=dict)  # what the encoder sees: channels, size, range, mean, std
+    expected: str = ""  # the published result of the recipe, with its source
+    notes: tuple[str, ...] = field(default=())  # what a person should know before the first step
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, object]) -> Plan:
+        """The plan that `to_json` wrote."""
+        settings = Settings(**fields.pop("settings"))  # type: ignore[arg-type]
+        notes: tuple[str, ...] = tuple(fields.pop("notes", ()))  # type: ignore[arg-type]
+        return cls(settings=settings, notes=notes, **fields)  # type: ignore[arg-type]
+
+
+def parse_assignments(pairs: tuple[str, ...], kinds: dict[str, type]) -> dict[str, dict[str, Value]]:
+    """("lr=0.3", ...) -> {kind: {field: value}}, typed by the dataclass of that kind which has the field.
+
+    Raises ValueError for a pair without `=`, a key that no kind has, and a value of the wrong type.
+    """
+    out: dict[str, dict[str, Value]] = {kind: {} for kind in kinds}
+    owner = {f.name: kind for kind, cls in reversed(kinds.items()) for f in dataclasses.fields(cls)}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set {pair}: write it as KEY=VALUE, e.g. --set lr=0.3")
+        if key not in owner:
+            near = difflib.get_close_matches(key, owner, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(owner))}"
+            raise ValueError(f"--set {key}: no such setting; {hint}")
+        kind = owner[key]
+        out[kind][key] = _typed(key, text, get_type_hints(kinds[kind])[key])
+    return out
+
+
+def _typed(key: str, text: str, wanted: object) -> Value:
+    """The text as a value of the wanted type: bool, int, float, str, a Literal of strings, or one of these or None."""
+    if get_origin(wanted) is Literal:
+        if text not in get_args(wanted):
+            raise ValueError(f"--set {key}={text}: give one of {', '.join(get_args(wanted))}")
+        return text
+    kinds = get_args(wanted) or (wanted,)
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    if bool in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind, words in ((int, "a whole number"), (float, "a number")):
+        if kind in kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                if kind is int and float in kinds:
+                    continue
+                raise ValueError(f"--set {key}={text}: give {words}") from None
+    if str in kinds:
+        return text
+    raise ValueError(f"--set {key}: this setting cannot be changed from the command line")

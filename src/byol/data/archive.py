@@ -1,0 +1,234 @@
+"""A .zip or .tar (.gz, .bz2, .xz) of images, read in place -> a source. Nothing is unpacked to the disk."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from byol.data import sniff
+from byol.data.encoded import Blobs, source_of
+from byol.data.folder import hidden
+from byol.data.header import bytes_file
+from byol.data.labels import from_folders
+from byol.data.source import Progress, Skipped, Source, Unreadable, bytewise
+
+MEMBER_LIMIT: Final = 1 << 30  # bytes; a member that unpacks to more is no photo
+MEMORY_LIMIT: Final = 4 << 30  # bytes of images that a compressed tar may keep in memory
+
+
+def open_archive(spec: str, path: Path, *, limit: int | None = None, progress: Progress | None = None) -> Source:
+    """The images of an archive, in bytewise order of their names; labels from its folders as for a folder.
+
+    Members that are links, or whose path leaves the archive, are counted as ignored.
+    """
+    blobs: Blobs
+    try:
+        if zipfile.is_zipfile(path):
+            blobs, skipped, ignored = _open_zip(path)
+        else:
+            blobs, skipped, ignored = _open_tar(path)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError) as error:
+        raise ValueError(f"{spec} is a damaged archive ({error}); make or fetch it again") from error
+    return source_of(
+        blobs,
+        spec=spec,
+        kind="archive",
+        labels=lambda used: from_folders([blobs.names[i] for i in used]),
+        limit=limit,
+        skipped=skipped,
+        ignored=ignored,
+        progress=progress,
+    )
+
+
+def safe(name: str) -> bool:
+    """True for a member path that stays inside the archive."""
+    unix = name.replace("\\", "/")
+    return not (unix.startswith("/") or re.match(r"[A-Za-z]:", unix) or ".." in unix.split("/"))
+
+
+def _plain(name: str) -> str:
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+@dataclass
+class _Zip:
+    """The members of a zip file, unpacked one by one; zipfile guards its file position, so threads may share it."""
+
+    path: str
+    names: Sequence[str]
+    members: Sequence[str]
+    _file: zipfile.ZipFile | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "names": self.names, "members": self.members, "_file": None}
+
+    def _zip(self) -> zipfile.ZipFile:
+        if self._file is None:
+            self._file = zipfile.ZipFile(self.path)
+        return self._file
+
+    def open(self, index: int) -> tuple[BinaryIO, int]:
+        info = self._zip().getinfo(self.members[index])
+        try:
+            with self._zip().open(info) as member:
+                head = member.read(sniff.HEAD)
+        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise Unreadable(_zip_reason(error)) from error
+        # What does not begin like an image is not unpacked any further.
+        if sniff.format_of(head) is None:
+            return io.BytesIO(head), info.file_size
+        return bytes_file(self.load(index))
+
+    def load(self, index: int) -> bytes:
+        info = self._zip().getinfo(self.members[index])
+        if info.file_size > MEMBER_LIMIT:
+            raise Unreadable(f"unpacks to {info.file_size:,} bytes")
+        try:
+            return self._zip().read(info)
+        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise Unreadable(_zip_reason(error)) from error
+
+
+def _zip_reason(error: Exception) -> str:
+    return "encrypted" if "encrypted" in str(error) else f"damaged in the archive ({str(error)[:60] or type(error).__name__})"
+
+
+def _open_zip(path: Path) -> tuple[Blobs, list[Skipped], int]:
+    members: dict[str, str] = {}
+    ignored = 0
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            if stat.S_ISLNK(info.external_attr >> 16) or not safe(info.filename) or hidden(info.filename):
+                ignored += 1
+            else:
+                members[_plain(info.filename)] = info.filename
+    names = sorted(members, key=bytewise)
+    return _Zip(str(path), names, [members[n] for n in names]), [], ignored
+
+
+@dataclass
+class _Tar:
+    """The members of an uncompressed tar file: slices of the mapped file."""
+
+    path: str
+    names: Sequence[str]
+    places: Sequence[tuple[int, int]]  # (offset, size) in bytes
+    _map: mmap.mmap | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "names": self.names, "places": self.places, "_map": None}
+
+    def open(self, index: int) -> tuple[BinaryIO, int]:
+        return bytes_file(self.load(index))
+
+    def load(self, index: int) -> bytes:
+        if self._map is None:
+            with open(self.path, "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        offset, size = self.places[index]
+        data = self._map[offset : offset + size]
+        if len(data) < size:
+            raise Unreadable(f"truncated: {len(data):,} of {size:,} bytes")
+        return data
+
+
+@dataclass
+class _PackedTar:
+    """The images of a compressed tar, which cannot be read from the middle: kept in memory, unpacked once per process."""
+
+    path: str
+    names: Sequence[str]
+    _data: dict[str, bytes] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "names": self.names, "_data": None}
+
+    def open(self, index: int) -> tuple[BinaryIO, int]:
+        return bytes_file(self.load(index))
+
+    def load(self, index: int) -> bytes:
+        if self._data is None:
+            self._data = _unpack(Path(self.path)).data
+        return self._data[self.names[index]]
+
+
+@dataclass
+class _Members:
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    data: dict[str, bytes] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    ignored: int = 0
+
+
+def _open_tar(path: Path) -> tuple[Blobs, list[Skipped], int]:
+    with open(path, "rb") as file:
+        packed = file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
+    members = _unpack(path) if packed else _index(path)
+    names = sorted(members.places, key=bytewise)
+    if packed:
+        return _PackedTar(str(path), names, members.data), members.skipped, members.ignored
+    return _Tar(str(path), names, [members.places[n] for n in names]), members.skipped, members.ignored
+
+
+def _index(path: Path) -> _Members:
+    members = _Members()
+    with tarfile.open(path, "r:") as archive:
+        _gather(archive, members, keep=False)
+    return members
+
+
+def _unpack(path: Path) -> _Members:
+    members = _Members()
+    with tarfile.open(path, "r|*") as archive:
+        _gather(archive, members, keep=True)
+    return members
+
+
+def _gather(archive: tarfile.TarFile, members: _Members, keep: bool) -> None:
+    """Notes every regular member that stays inside the archive; of a stream also its bytes."""
+    held = 0
+    try:
+        for member in archive:
+            if member.isdir():
+                continue
+            if not member.isreg() or member.issparse() or not safe(member.name) or hidden(member.name):
+                members.ignored += 1
+                continue
+            name = _plain(member.name)
+            members.places[name] = (member.offset_data, member.size)
+            if keep:
+                members.data[name] = _member_bytes(archive, member)
+                held += len(members.data[name])
+            if held > MEMORY_LIMIT:
+                raise ValueError(
+                    f"{archive.name} is compressed as one stream and holds more than {MEMORY_LIMIT >> 30} GB of images; "
+                    "unpack it, or pack it as an uncompressed .tar or a .zip"
+                )
+    except (tarfile.ReadError, EOFError, zlib.error) as error:
+        # Half an archive still holds good images; what is lost is said.
+        if not members.places:
+            raise
+        members.skipped.append(Skipped(Path(str(archive.name)).name, f"the archive ends early ({str(error)[:60]})"))
+
+
+def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The member's bytes; of what is neither an image nor called one, only the beginning."""
+    file = archive.extractfile(member)
+    if file is None:
+        return b""
+    head = file.read(sniff.HEAD)
+    if sniff.format_of(head) is None or member.size > MEMBER_LIMIT:
+        return head
+    return head + file.read()

@@ -1,0 +1,161 @@
+"""Images in one array: in memory, .npy (mapped, not loaded) or .npz (x[, y]) -> a source."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from byol.data.decode import as_depth, channels_first, finite
+from byol.data.encoded import limited
+from byol.data.labels import Labels, from_values
+from byol.data.source import Depth, Headers, Kind, Pixels, Source, SourceKind
+
+_X: Final = ("x", "X", "images", "image", "data", "x_train", "X_train", "arr_0")
+_Y: Final = ("y", "Y", "labels", "label", "targets", "target", "y_train", "Y_train", "arr_1")
+_CLASSES: Final = ("classes", "class_names", "label_names")
+
+
+@dataclass
+class ArrayReader:
+    """Rows of an array of images; one that came from a file is opened again in each process instead of being copied there."""
+
+    layout: str  # "NHW", "NHWC" or "NCHW"
+    dtype: Depth
+    path: str = ""  # "": the array exists in memory only
+    key: str = ""  # the array's name within an .npz
+    x: Pixels | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "x": None if self.path else self.x}
+
+    def read(self, index: int) -> Pixels:
+        if self.x is None:
+            self.x = _load(Path(self.path))[self.key]
+        row = self.x[index]
+        row = row[..., None] if self.layout == "NHW" else np.moveaxis(row, 0, 2) if self.layout == "NCHW" else row
+        # A copy, so that nobody writes into the caller's array or a mapped file.
+        return finite(np.array(as_depth(row, self.dtype), order="C"))
+
+
+def open_array(
+    x: Pixels, y: Sequence[object] | Pixels | None = None, *, spec: str = "array", kind: SourceKind = "array", limit: int | None = None
+) -> Source:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any real type, and one class per image -> a source.
+
+    Of the second and the last axis, channels are the shorter, the last when they are equal; `notes` says what was assumed.
+    """
+    return limited(_source(spec, kind, np.asarray(x), y, path="", key=""), limit)
+
+
+def open_array_file(spec: str, path: Path, *, limit: int | None = None) -> Source:
+    """An .npy of images, or an .npz that holds them as x (or images, data), with classes as y (or labels) if it has any."""
+    arrays = _load(path)
+    key = next((k for k in ("", *_X) if k in arrays), None)
+    if key is None:
+        images = [k for k, a in arrays.items() if a.ndim in (3, 4)]
+        if len(images) != 1:
+            raise ValueError(f"{spec} has the arrays {', '.join(arrays) or '(none)'} and none is called x; save it as x=images[, y=classes]")
+        key = images[0]
+    y = next((arrays[k] for k in _Y if k in arrays and k != key), None)
+    names = next((arrays[k] for k in _CLASSES if k in arrays), None)
+    source = _source(spec, "array", arrays[key], y, path=str(path.absolute()), key=key, names=names)
+    return limited(source, limit)
+
+
+def _load(path: Path) -> dict[str, Pixels]:
+    """The arrays of a file by name; that of an .npy is called "" and is mapped."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {k: loaded[k] for k in loaded.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+            message = f"{path} holds Python objects (pickle), which could run code; save plain arrays of numbers"
+            raise ValueError(message) from error
+        raise ValueError(f"{path} is damaged or no NumPy file ({str(error)[:80]}); save it again") from error
+
+
+def _source(
+    spec: str,
+    kind: SourceKind,
+    x: Pixels,
+    y: Sequence[object] | Pixels | None,
+    *,
+    path: str,
+    key: str,
+    names: npt.NDArray[np.generic] | None = None,
+) -> Source:
+    layout = _layout(spec, x)
+    dtype = _depth(spec, x)
+    n, height, width, channels = _sizes(x, layout)
+    found = _labels(spec, y, n, names)
+    colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    constant = np.ones(n, np.int32)
+    size = np.full(n, x.dtype.itemsize * height * width * channels, np.int64)
+    headers = Headers(constant * height, constant * width, size, constant * 0, (Kind("array", colour, channels, dtype),))
+    axes = ", ".join(layout)
+    return Source(
+        spec=spec,
+        names=[str(i) for i in range(n)],
+        reader=ArrayReader(layout, dtype, path, key, x),
+        channels=channels,
+        dtype=dtype,
+        labels=found.values,
+        classes=list(found.classes),
+        skipped=[],
+        kind=kind,
+        headers=headers,
+        notes=(f"array {' x '.join(map(str, x.shape))} of {x.dtype} read as ({axes})",),
+    )
+
+
+def _layout(spec: str, x: Pixels) -> str:
+    if x.ndim not in (3, 4) or 0 in x.shape:
+        shape = " x ".join(map(str, x.shape)) or "a single number"
+        raise ValueError(f"{spec} holds an array of shape {shape}; images are (N, H, W), (N, H, W, C) or (N, C, H, W)")
+    if x.ndim == 3:
+        return "NHW"
+    return "NCHW" if channels_first(x.shape[1:]) else "NHWC"
+
+
+def _sizes(x: Pixels, layout: str) -> tuple[int, int, int, int]:
+    sizes = dict(zip(layout, x.shape, strict=True))
+    return sizes["N"], sizes["H"], sizes["W"], sizes.get("C", 1)
+
+
+def _depth(spec: str, x: Pixels) -> Depth:
+    """The depth that keeps the values: integers go by their range, so int64 values of 0 to 255 are 8 bit."""
+    if x.dtype in (np.uint8, np.bool_):
+        return "uint8"
+    if x.dtype == np.uint16:
+        return "uint16"
+    if x.dtype.kind in "iu":
+        low, high = int(x.min()), int(x.max())
+        return "float32" if low < 0 or high > 65535 else "uint8" if high <= 255 else "uint16"
+    if x.dtype.kind == "f":
+        return "float32"
+    raise ValueError(f"{spec} holds values of type {x.dtype}; images are arrays of integers or floats")
+
+
+def _labels(spec: str, y: Sequence[object] | Pixels | None, n: int, names: npt.NDArray[np.generic] | None) -> Labels:
+    if y is None:
+        return Labels()
+    values = np.asarray(y)
+    if values.shape == (n, 1):
+        values = values[:, 0]
+    if values.shape != (n,):
+        raise ValueError(f"{spec} has {n:,} images, but its classes have the shape {values.shape}; give one class per image")
+    if values.dtype.kind == "f" and not all(float(v).is_integer() for v in values[np.isfinite(values)]):
+        raise ValueError(f"{spec} has fractions as classes (first {values[0]}); give whole numbers or names")
+    if names is not None and values.dtype.kind in "iu" and names.ndim == 1 and -1 <= values.min() and values.max() < len(names):
+        return Labels(values.astype(np.int64), tuple(str(v) for v in names.tolist()))
+    return from_values(values.tolist())

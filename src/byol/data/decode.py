@@ -1,0 +1,210 @@
+"""Encoded image -> (H, W, C) array, for every kind of image that Pillow opens and for .npy files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from byol.data.sniff import HEAD, TAIL, format_of, kind_of, looks_whole, start_of, stored_size
+from byol.data.source import Depth, Kind, Pixels, Unreadable
+
+_ORIENTATION: Final = 0x0112  # the EXIF tag
+_SIXTEEN: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+def read_image(image: str | Path | bytes) -> Pixels:
+    """Path or encoded bytes -> (H, W, C) uint8, uint16 or float32, upright; raises Unreadable.
+
+    8-bit images have 1 or 3 channels: palettes and CMYK become RGB, transparency is laid on white, 1-bit becomes 0 and 255.
+    16-bit grey stays uint16, other integers and floats become float32; of an animation the first frame counts. Pillow reads
+    16-bit colour as 8 bit, so that is what comes back. A .npy file holds (H, W), (H, W, C) or (C, H, W).
+    """
+    if isinstance(image, bytes):
+        return decode(image)
+    try:
+        return decode(Path(image).read_bytes())
+    except OSError as error:
+        raise Unreadable(file_error(error)) from error
+
+
+def decode(data: bytes) -> Pixels:
+    """Encoded bytes -> (H, W, C) uint8, uint16 or float32; raises Unreadable."""
+    form = format_of(data[:HEAD])
+    if form is None:
+        raise Unreadable(f"not an image ({kind_of(data[:HEAD])})")
+    try:
+        array = read_npy(io.BytesIO(data)) if form == "NPY" else _decode_image(data, form)
+    except Unreadable:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise nearly every type of exception on damaged bytes
+        raise Unreadable(why(error, form, data[:HEAD], data[-TAIL:], len(data))) from error
+    return finite(array)
+
+
+def open_image(file: BinaryIO, form: str) -> Image.Image:
+    """The image with its header read and nothing decoded; raises Unreadable for what is not to be decoded."""
+    if form == "HEIC":
+        raise Unreadable("HEIC, which Pillow cannot read; convert it to JPEG or PNG")
+    try:
+        return Image.open(file, formats=[form])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Unreadable(f"more pixels than are safe to decode ({str(error).split(' pixels')[0].split('(')[-1]})") from error
+
+
+def _decode_image(data: bytes, form: str) -> Pixels:
+    with open_image(io.BytesIO(data), form) as image:
+        kind = kind_of_image(image)
+        image.load()
+        return np.ascontiguousarray(upright(_pixels(image, kind), orientation(image)))
+
+
+def kind_of_image(image: Image.Image) -> Kind:
+    """What `decode` will make of an image that is only opened so far."""
+    form, mode = (image.format or "").lower().replace("mpo", "jpeg"), image.mode
+    if mode in _SIXTEEN or (mode == "I" and form in ("png", "ppm")):
+        return Kind(form, "grey", 1, "uint16")
+    if mode in ("I", "F"):
+        return Kind(form, "grey", 1, "float32")
+    if mode == "P":
+        return Kind(form, "palette", 1 if _grey_palette(image) else 3, "uint8")
+    if mode in ("1", "L", "LA", "La"):
+        return Kind(form, "1 bit" if mode == "1" else "grey", 1, "uint8")
+    deep = mode in ("RGB", "RGBA") and _bits(image) == 16
+    return Kind(form, f"{mode} of 16 bit" if deep else mode, 3, "uint8")
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits per channel in the file, where that can be more than Pillow keeps (PNG, TIFF); else 8."""
+    if image.format == "TIFF" and hasattr(image, "tag_v2"):
+        return int(max(image.tag_v2.get(258, (8,))))
+    raw = image.tile[0].args if image.tile else ""  # e.g. "RGB;16B"
+    return 16 if ";16" in str(raw) else 8
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    if image.palette is None or image.palette.rawmode not in ("RGB", "BGRX"):
+        return False
+    raw = np.frombuffer(bytes(image.palette.palette), np.uint8)
+    width = len(image.palette.rawmode)
+    colours = raw[: len(raw) // width * width].reshape(-1, width)
+    return bool((colours[:, 0] == colours[:, 1]).all() and (colours[:, 0] == colours[:, 2]).all())
+
+
+def _pixels(image: Image.Image, kind: Kind) -> Pixels:
+    """Loaded image -> (H, W, C) of the kind that was foretold."""
+    if kind.dtype == "uint16":
+        return np.array(image).astype(np.uint16)[..., None]
+    if kind.dtype == "float32":
+        return np.array(image).astype(np.float32)[..., None]
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    # From equal red, green and blue, Pillow's luminance is that value exactly.
+    array = np.array(image.convert("L" if kind.channels == 1 else "RGB"))
+    return array[..., None] if kind.channels == 1 else array
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 when there is none or the EXIF block is damaged."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a damaged EXIF block raises nearly anything, and the picture beside it is fine
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def upright(array: Pixels, turned: int) -> Pixels:
+    """(H, W, C) as stored -> as seen, for an EXIF orientation 1 to 8 (CIPA DC-008, 4.6.4)."""
+    if turned >= 5:
+        array = array.swapaxes(0, 1)
+    vertical, horizontal = turned in (3, 4, 7, 8), turned in (2, 3, 6, 7)
+    return array[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+
+
+def read_npy(file: BinaryIO) -> Pixels:
+    """A .npy file of one image -> (H, W, C) uint8, uint16 or float32."""
+    try:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        pickled = "allow_pickle" in str(error) or "Object arrays" in str(error)
+        raise Unreadable("holds Python objects (pickle), which could run code" if pickled else f"damaged .npy ({error})") from error
+    return np.ascontiguousarray(as_depth(channels_last(array), depth_of(array.dtype)))
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """True for (C, H, W): of the first and the last axis, channels are the shorter; the last when they are equal."""
+    return len(shape) == 3 and shape[0] < shape[2]
+
+
+def channels_last(array: Pixels) -> Pixels:
+    """(H, W), (H, W, C) or (C, H, W) -> (H, W, C)."""
+    if array.ndim == 2:
+        return array[..., None]
+    if array.ndim != 3 or 0 in array.shape:
+        raise Unreadable(f"shape {array.shape} is no image; (H, W) or (H, W, C) is")
+    return np.moveaxis(array, 0, 2) if channels_first(array.shape) else array
+
+
+def depth_of(dtype: np.dtype[np.generic]) -> Depth:
+    """The depth in which values of this type are kept."""
+    if dtype.kind not in "biuf":
+        raise Unreadable(f"values of type {dtype} are no pixels")
+    if dtype in (np.uint8, np.bool_):
+        return "uint8"
+    return "uint16" if dtype == np.uint16 else "float32"
+
+
+def as_depth(array: Pixels, depth: Depth) -> Pixels:
+    """The values as `depth`; True and False become 255 and 0."""
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    return array.astype(depth)
+
+
+def finite(array: Pixels) -> Pixels:
+    """The array itself; raises Unreadable when a value is NaN or infinite, which would end a run."""
+    if array.dtype == np.float32:
+        bad = array.size - int(np.isfinite(array.astype(np.float32, copy=False)).sum())
+        if bad:
+            raise Unreadable(f"{bad:,} of {array.size:,} values are NaN or infinite")
+    return array
+
+
+def coerce(array: Pixels, channels: int, dtype: Depth) -> Pixels:
+    """(H, W, C) -> what the source promises: grey repeated to RGB, 8 bit times 257 to 16, integers / maximum to float."""
+    if array.shape[2] != channels:
+        if array.shape[2] != 1 or channels != 3:
+            raise Unreadable(f"{array.shape[2]} channels where the others have {channels}")
+        array = np.repeat(array, 3, axis=2)
+    if array.dtype == dtype:
+        return array
+    if dtype == "uint16":
+        return array.astype(np.uint16) * np.uint16(257)
+    top = np.iinfo(np.uint8 if array.dtype == np.uint8 else np.uint16).max
+    scaled: npt.NDArray[np.float32] = array.astype(np.float32) / np.float32(top)
+    return scaled
+
+
+def why(error: Exception, form: str, head: bytes, tail: bytes, size: int) -> str:
+    """The reason in a few words why an image did not decode."""
+    want = stored_size(form, head)
+    if want and size < want:
+        return f"truncated: {size:,} of {want:,} bytes"
+    text = str(error).split("\n")[0]
+    if "truncated" in text.lower() or not looks_whole(form, head, tail, size):
+        return f"truncated: ends after {size:,} bytes"
+    if "cannot identify" in text:
+        return f"damaged or unusual {form} (starts with {start_of(head)})"
+    return f"damaged {form}: {text[:60] or type(error).__name__}"
+
+
+def file_error(error: OSError) -> str:
+    """The reason in a few words why a file did not open."""
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    return "no permission to read it" if isinstance(error, PermissionError) else (error.strerror or "cannot be read").lower()

@@ -1,0 +1,107 @@
+"""One file's header: what it is and how large, without decoding it - unless its end hints that some of it is missing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from byol.data import decode, sniff
+from byol.data.source import Headers, Kind, Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of one sample without decoding it."""
+
+    kind: Kind
+    height: int  # pixels, upright
+    width: int  # pixels, upright
+    nbytes: int
+
+
+def inspect(file: BinaryIO, size: int, name: str) -> Header | None:
+    """An open file of `size` bytes -> its header; None for what was never meant as an image; raises Unreadable.
+
+    The content decides, not the name; but a file that is called .jpg and is no image at all is worth telling.
+    """
+    head = file.read(sniff.HEAD)
+    form = sniff.format_of(head)
+    if form is None:
+        promised = sniff.promised(name)
+        if promised is None:
+            return None
+        raise Unreadable("0 bytes" if size == 0 else f"not {_article(promised)} (starts with {sniff.start_of(head)})")
+    try:
+        return _npy(file, size) if form == "NPY" else _image(file, size, form, head)
+    except Unreadable:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise nearly every type of exception on damaged bytes
+        raise Unreadable(decode.why(error, form, head, _tail(file, size), size)) from error
+
+
+def _article(form: str) -> str:
+    return f"an {form}" if form[0] in "AH" and form != "HEIC" and form != "HEIF" else f"a {form}"
+
+
+def _tail(file: BinaryIO, size: int) -> bytes:
+    file.seek(max(0, size - sniff.TAIL))
+    return file.read(sniff.TAIL)
+
+
+def _image(file: BinaryIO, size: int, form: str, head: bytes) -> Header:
+    tail = _tail(file, size)
+    file.seek(0)
+    image = decode.open_image(file, form)
+    height, width, kind = image.height, image.width, decode.kind_of_image(image)
+    # Only a header that holds EXIF is searched: asking a PNG without it would decode the PNG.
+    if "exif" in image.info and decode.orientation(image) >= 5:
+        height, width = width, height
+    if not sniff.looks_whole(form, head, tail, size) or _strips_end(image) > size:
+        file.seek(0)
+        decode.decode(file.read())
+    return Header(kind, height, width, size)
+
+
+def _strips_end(image: Image.Image) -> int:
+    """The byte where the last strip or tile of a TIFF ends; 0 for other formats."""
+    tags = getattr(image, "tag_v2", None)
+    if image.format != "TIFF" or tags is None:
+        return 0
+    ends = [0]
+    for offsets, counts in ((273, 279), (324, 325)):
+        ends += [a + b for a, b in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)]
+    return max(ends)
+
+
+def _npy(file: BinaryIO, size: int) -> Header:
+    file.seek(0)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise Unreadable("holds Python objects (pickle), which could run code")
+    want = file.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if size < want:
+        raise Unreadable(f"truncated: {size:,} of {want:,} bytes")
+    height, width, channels = decode.channels_last(np.broadcast_to(np.zeros((), np.uint8), shape)).shape
+    colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    return Header(Kind("npy", colour, channels, decode.depth_of(dtype)), height, width, size)
+
+
+def columns(headers: Sequence[Header]) -> Headers:
+    """Headers, one after the other -> the same as columns."""
+    kinds: dict[Kind, int] = {}
+    rows = np.array(
+        [(h.height, h.width, h.nbytes, kinds.setdefault(h.kind, len(kinds))) for h in headers], np.int64
+    ).reshape(-1, 4)
+    return Headers(rows[:, 0].astype(np.int32), rows[:, 1].astype(np.int32), rows[:, 2].copy(), rows[:, 3].astype(np.int32), tuple(kinds))
+
+
+def bytes_file(data: bytes) -> tuple[BinaryIO, int]:
+    """Bytes -> (an open file of them, their number)."""
+    return io.BytesIO(data), len(data)

@@ -1,0 +1,161 @@
+"""What every kind of data becomes: named samples that are read one at a time, and a list of what could not be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or float32
+Ids: TypeAlias = npt.NDArray[np.int64]
+Depth: TypeAlias = Literal["uint8", "uint16", "float32"]
+SourceKind: TypeAlias = Literal["folder", "archive", "list", "array", "digits", "torchvision"]
+Progress: TypeAlias = Callable[[int, int], None]  # (done, total)
+
+
+class Unreadable(Exception):
+    """A sample cannot be read; the text is the short reason that a person sees."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sample that was left out, and why in a few words."""
+
+    name: str
+    reason: str
+
+
+class Reader(Protocol):
+    """Reads samples by index; pickles small, and opens its files on first use in each process."""
+
+    def read(self, index: int) -> Pixels:
+        """(H, W, C), the same C and dtype for every index; raises Unreadable(reason)."""
+        ...
+
+
+class Kind(NamedTuple):
+    """What a sample is by its header, before the source settles on common channels and depth."""
+
+    format: str  # "jpeg", "png", ..., "array"
+    colour: str  # "RGB", "grey", "palette", "CMYK", "5 channels", ...
+    channels: int
+    dtype: Depth
+
+
+def _no(dtype: type[np.int32] | type[np.int64]) -> npt.NDArray[np.integer]:
+    return np.zeros(0, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Headers:
+    """What is known of the samples without decoding them, a column each; all empty when nothing is."""
+
+    height: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels
+    width: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels
+    nbytes: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int64))  # (N,) as stored
+    kind: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) index into `kinds`
+    kinds: tuple[Kind, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def take(self, rows: Ids) -> Headers:
+        """The columns of these rows."""
+        if not len(self):
+            return self
+        return Headers(self.height[rows], self.width[rows], self.nbytes[rows], self.kind[rows], self.kinds)
+
+    def one_size(self) -> bool:
+        """True when every sample is known to have the same height and width."""
+        return len(self) > 0 and bool(np.ptp(self.height) == 0 and np.ptp(self.width) == 0)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a reader, in a given order."""
+
+    reader: Reader
+    rows: Ids
+
+    def read(self, index: int) -> Pixels:
+        return self.reader.read(int(self.rows[index]))
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Named samples of one channel count and depth, with labels where the data has them."""
+
+    spec: str  # as the user gave it
+    names: list[str]  # (N,) unique within a folder: the path relative to it, with "/"
+    reader: Reader
+    channels: int
+    dtype: Depth
+    labels: Ids | None  # (N,) index into `classes`, -1 = unknown; None: no labels at all
+    classes: list[str]
+    skipped: list[Skipped]
+    kind: SourceKind
+    headers: Headers = field(default_factory=Headers)
+    ignored: int = 0  # files that are not images: never meant as samples, so not in `skipped`
+    notes: tuple[str, ...] = ()  # what was assumed, in words, for the person to check
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> Pixels:
+        """Sample -> (H, W, C) raw values of `dtype`; raises Unreadable."""
+        return self.reader.read(index)
+
+    def subset(self, indices: Sequence[int] | Ids) -> Source:
+        """The samples of these indices, in this order; classes and what was skipped stay."""
+        rows = np.asarray(indices, np.int64).reshape(-1)
+        if isinstance(self.reader, Rows):
+            reader: Reader = Rows(self.reader.reader, self.reader.rows[rows])
+        else:
+            reader = Rows(self.reader, rows)
+        labels = None if self.labels is None else self.labels[rows]
+        names = [self.names[i] for i in rows]
+        return replace(self, names=names, reader=reader, labels=labels, headers=self.headers.take(rows))
+
+    def without(self, bad: dict[int, str]) -> Source:
+        """The source less the samples {index: reason}, which join `skipped`."""
+        if not bad:
+            return self
+        kept = [i for i in range(len(self)) if i not in bad]
+        more = [Skipped(self.names[i], reason) for i, reason in sorted(bad.items())]
+        return replace(self.subset(kept), skipped=self.skipped + more)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over names, sizes in bytes, labels and classes; of arrays also over their values."""
+        digest = hashlib.sha256(f"{self.channels} {self.dtype} {len(self)}".encode())
+        for text in (*self.names, "", *self.classes):
+            digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(np.ascontiguousarray(self.headers.nbytes, "<i8").tobytes())
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels, "<i8").tobytes())
+        if self.kind in ("array", "digits"):
+            for i in range(len(self)):
+                digest.update(_values(self.reader, i))
+        return digest.hexdigest()
+
+
+def _values(reader: Reader, index: int) -> bytes:
+    try:
+        image = reader.read(index)
+    except Unreadable as error:
+        return str(error).encode()
+    return str(image.shape).encode() + image.tobytes()
+
+
+def bytewise(name: str) -> bytes:
+    """The key by which names are sorted: their bytes, so that the order is the same on every machine."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def shown(name: str) -> str:
+    """A name as it can be printed anywhere: line breaks and bytes that are no text appear as escapes."""
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,14 @@
+"""Encoders f: images -> features; ours, timm's by name, or any module wrapped."""
+
+from byol.encoders.catalogue import describe as describe
+from byol.encoders.catalogue import load as load
+from byol.encoders.catalogue import names as names
+from byol.encoders.catalogue import pretrained_note as pretrained_note
+from byol.encoders.catalogue import pretrained_statistics as pretrained_statistics
+from byol.encoders.encoder import Encoder as Encoder
+from byol.encoders.encoder import wrap as wrap
+from byol.encoders.input import Input as Input
+from byol.encoders.preprocess import evaluation_view as evaluation_view
+from byol.encoders.preprocess import evaluation_views as evaluation_views
+from byol.encoders.store import load_weights as load_weights
+from byol.encoders.store import save_weights as save_weights

@@ -1,0 +1,96 @@
+"""The encoder f: a plain module with what is needed to use it: its input, the number of its features, its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from byol.encoders.input import Input
+from byol.encoders.preprocess import Images, preprocess
+
+
+class Encoder(nn.Module):
+    """(B, C, S, S) normalised images -> (B, dim) features; feature maps (B, dim, H, W) of the net are averaged over H and W.
+
+    `net` is the module itself, and the keys of its state dict are those of torchvision, timm or your own module.
+    """
+
+    def __init__(
+        self, net: nn.Module, *, dim: int, input: Input, name: str, build: Callable[[], nn.Module] | None = None, custom: bool = False
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.dim = dim
+        self.input = input
+        self.name = name
+        self.custom = custom  # made elsewhere: the name alone does not rebuild it
+        self._build = build  # a new net of the same kind, from torch's generator; None: these weights are worth keeping
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.net(x)
+        return y.mean((2, 3)) if y.ndim == 4 else y
+
+    def preprocess(self, images: Images) -> Tensor:
+        """Paths, PIL images, arrays, tensors, or a list of them -> (B, C, S, S), ready for `forward`, on the encoder's device.
+
+        As at evaluation: short side to `input.resize`, centre crop, normalised. ValueError for what is no image.
+        """
+        return preprocess(images, self.input).to(_placement(self.net)[0])
+
+    @property
+    def reset_parameters(self) -> Callable[[], None]:
+        """Draws all weights anew from torch's generator, as `load` does; absent where weights are pre-trained, read or wrapped."""
+        if self._build is None:
+            raise AttributeError(f"the weights of {self.name} are worth keeping")
+        return self._redraw
+
+    def _redraw(self) -> None:
+        assert self._build is not None
+        # Drawn on the CPU wherever the encoder is, so that a seed gives the same weights on every device.
+        with torch.device("cpu"):
+            fresh = self._build()
+        self.net.load_state_dict(fresh.state_dict())
+
+
+def wrap(module: nn.Module, *, input: Input, dim: int | None = None, name: str = "custom") -> Encoder:
+    """Your own module as an encoder: it gives (B, dim), or a feature map (B, dim, H, W), which is averaged.
+
+    It is tried once on a black batch in eval mode; weights, statistics and modes stay as they are. ValueError if it does
+    not take such a batch, gives anything else, or not `dim` features.
+    """
+    measured = measure_dim(module, input)
+    if dim is not None and dim != measured:
+        raise ValueError(f"the module gives {measured} features, not dim={dim}; leave dim out, or take another module")
+    return Encoder(module, dim=measured, input=input, name=name, custom=True)
+
+
+@torch.no_grad()
+def measure_dim(module: nn.Module, input: Input) -> int:
+    """The number of features that a module gives for its input."""
+    shape = (2, input.channels, input.size, input.size)
+    device, dtype = _placement(module)
+    modes = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        y: object = module(torch.zeros(shape, device=device, dtype=dtype))
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        raise ValueError(f"{type(module).__name__} does not take a batch of shape {shape}: {_first_line(error)}") from error
+    finally:
+        # One by one: a frozen part may have been in eval mode inside a training whole.
+        for m, mode in modes.items():
+            m.training = mode
+    if not isinstance(y, Tensor) or y.ndim not in (2, 4) or y.shape[0] != 2:
+        what = f"a tensor of shape {tuple(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+        raise ValueError(f"{type(module).__name__} gives {what} for a batch of 2; an encoder gives (B, dim) or (B, dim, H, W)")
+    return y.shape[1]
+
+
+def _placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    first = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.zeros(()))
+    return first.device, first.dtype
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

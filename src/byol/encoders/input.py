@@ -1,0 +1,53 @@
+"""What an encoder expects to see: channels, size, value range, mean and standard deviation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """The input of an encoder; stored beside its weights, so that they are never used with another."""
+
+    channels: int
+    size: int  # pixels; height and width of what the encoder sees
+    mean: tuple[float, ...]  # per channel, of values in [0, 1]
+    std: tuple[float, ...]  # per channel, of values in [0, 1]
+    low: float = 0.0  # the raw value that becomes 0
+    high: float = 255.0  # the raw value that becomes 1
+    resize: int = 0  # pixels; the short side before the centre crop at evaluation; 0: as `size`
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(
+                f"mean and std need one value for each of the {self.channels} channels, not {len(self.mean)} and {len(self.std)}"
+            )
+        if self.high <= self.low:
+            raise ValueError(f"the value range {self.low} to {self.high} is empty; give low < high")
+        if min(self.std, default=1.0) <= 0:
+            raise ValueError(f"the standard deviations are {self.std}; give numbers above 0")
+        if self.size < 1 or (self.resize and self.resize < self.size):
+            raise ValueError(f"a crop of {self.size} px does not fit into a short side of {self.resize} px; give resize >= size >= 1")
+
+    def scale(self, raw: Tensor) -> Tensor:
+        """(B, C, H, W) raw values of any type -> float32 in [0, 1]; values outside the range are clipped."""
+        x = raw.to(torch.float32)
+        return ((x - self.low) / (self.high - self.low)).clamp_(0, 1)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> zero mean and unit variance per channel, as measured on the training data."""
+        shape = (1, self.channels, 1, 1)
+        mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(shape) for v in (self.mean, self.std))
+        return (x - mean) / std
+
+    def to_json(self) -> dict[str, object]:
+        """The fields as plain JSON values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, object]) -> Input:
+        """The input that `to_json` wrote."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})  # type: ignore[arg-type]

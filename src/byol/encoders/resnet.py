@@ -1,0 +1,175 @@
+"""Residual networks v1 (He et al. 2016, arXiv 1512.03385) as BYOL uses them: post-activation, any width, no classifier.
+
+Parameter names are torchvision's, so that weights go both ways. As in the released code of BYOL (Haiku), a bottleneck
+strides in its 3x3 convolution ("v1.5", also torchvision's and timm's way), and every channel count is multiplied by
+the width, the stem included. Three details are torchvision's rather than Haiku's: symmetric padding where TensorFlow
+pads the far side more, normal weights by fan-out instead of a truncated normal by fan-in, and no projection on the first
+shortcut of ResNet-18 and 34.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+SMALL_IMAGE = 64  # pixels; up to here the stem keeps the resolution
+
+
+@dataclass(frozen=True)
+class Stem:
+    """The first convolution: kernel and stride in pixels, and whether a 3x3 max-pooling of stride 2 follows."""
+
+    kernel: int
+    stride: int
+    pool: bool
+
+    def __str__(self) -> str:
+        return f"{self.kernel}x{self.kernel}/{self.stride} stem{' and max-pooling' if self.pool else ''}"
+
+
+STEM_LARGE = Stem(7, 2, pool=True)
+STEM_SMALL = Stem(3, 1, pool=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and the shortcut: (B, inputs, H, W) -> (B, channels, H / stride, W / stride)."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(inputs, channels, 3, stride)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = _conv(channels, channels, 3, 1)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = _shortcut(inputs, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        y: Tensor = self.relu(self.bn2(self.conv2(x)) + shortcut)
+        return y
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and the shortcut: (B, inputs, H, W) -> (B, 4 channels, H / stride, W / stride)."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(inputs, channels, 1, 1)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = _conv(channels, channels, 3, stride)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = _conv(channels, 4 * channels, 1, 1)
+        self.bn3 = nn.BatchNorm2d(4 * channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(inputs, 4 * channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        y: Tensor = self.relu(self.bn3(self.conv3(x)) + shortcut)
+        return y
+
+
+class ResNet(nn.Module):
+    """(B, channels, H, W) -> (B, dim), the global average of the last stage; dim = 8 * base, times 4 with bottlenecks.
+
+    `blocks`: residual blocks of each of the four stages; `base`: channels of the stem and the first stage, doubled by each later one.
+    `zero_init`: the last scale of each block starts at 0, so that blocks start as the identity: the released code does so
+    (bottlenecks only), the paper's runs started at 1.
+    """
+
+    def __init__(
+        self, blocks: Sequence[int], *, bottleneck: bool, base: int, channels: int = 3, stem: Stem = STEM_LARGE, zero_init: bool = False
+    ) -> None:
+        super().__init__()
+        self.zero_init = zero_init
+        self.conv1 = _conv(channels, base, stem.kernel, stem.stride)
+        self.bn1 = nn.BatchNorm2d(base)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem.pool else nn.Identity()
+        block = Bottleneck if bottleneck else BasicBlock
+        width = [base * 2**i for i in range(4)]
+        inputs = [base, *(w * block.expansion for w in width[:3])]
+        self.layer1 = _stage(block, inputs[0], width[0], blocks[0], stride=1)
+        self.layer2 = _stage(block, inputs[1], width[1], blocks[1], stride=2)
+        self.layer3 = _stage(block, inputs[2], width[2], blocks[2], stride=2)
+        self.layer4 = _stage(block, inputs[3], width[3], blocks[3], stride=2)
+        self.dim = width[3] * block.expansion
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        y: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return y.mean((2, 3))
+
+    def reset_parameters(self) -> None:
+        """Draw the weights from torch's generator: normal, variance 2 / fan-out (He et al. 2015, arXiv 1502.01852); norms to 1 and 0."""
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(m, nn.BatchNorm2d):
+                m.reset_parameters()
+        if self.zero_init:
+            for m in self.modules():
+                if isinstance(m, BasicBlock | Bottleneck):
+                    nn.init.zeros_((m.bn3 if isinstance(m, Bottleneck) else m.bn2).weight)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a name like `resnet50x2-stem3` says; `stem` None: by the size of the images."""
+
+    depth: int
+    width: int
+    stem: Stem | None
+
+
+def parse(name: str) -> Spec | None:
+    """The parts of `resnet{18,34,50,101,152,200}[x{1,2,3,4}][-stem3|-stem7]`, or None for any other name."""
+    found = re.fullmatch(r"resnet(\d+)(?:x([1-4]))?(-stem3|-stem7)?", name)
+    if found is None or int(found[1]) not in DEPTHS:
+        return None
+    stem = {None: None, "-stem3": STEM_SMALL, "-stem7": STEM_LARGE}[found[3]]
+    return Spec(int(found[1]), int(found[2] or 1), stem)
+
+
+def stem_for(size: int) -> Stem:
+    """The stem for images of so many pixels: small images keep their resolution."""
+    return STEM_SMALL if size <= SMALL_IMAGE else STEM_LARGE
+
+
+def resnet(depth: int, width: int = 1, *, channels: int = 3, stem: Stem = STEM_LARGE, zero_init: bool = False) -> ResNet:
+    """The ResNet of the paper with that depth, every channel count times the width: 512 or 2048 features, times the width."""
+    return ResNet(DEPTHS[depth], bottleneck=depth >= 50, base=64 * width, channels=channels, stem=stem, zero_init=zero_init)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+def _stage(block: type[BasicBlock] | type[Bottleneck], inputs: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
+    first = block(inputs, channels, stride)
+    return nn.Sequential(first, *(block(channels * block.expansion, channels, 1) for _ in range(blocks - 1)))

@@ -1,0 +1,101 @@
+"""The linear protocol: logistic regression on frozen features by L-BFGS, its l2 strength chosen on training labels alone.
+
+As BYOL's transfer experiments (Grill et al. 2020, appendix D; methods of Kornblith et al. 2019): a log grid of strengths,
+the best one on held-out training samples, then a fit on all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from byol.evaluation import splits
+from byol.evaluation.accuracy import hits
+from byol.evaluation.logistic import Axes, axes, fit
+from byol.evaluation.probe import Prediction, Settings, Task
+
+GRID = tuple(10 ** (k / 2) for k in range(-10, 3))  # 1e-5 .. 10
+_FEW = 2500  # labels; below, one part held out is too small to choose by, and all folds together are not
+_FOLDS = 5
+_UNCHOSEN = 0.1  # with one label per class there is nothing to hold out; near the best on pixels and random features
+_BYTES = 1 << 29  # of the logits of all problems solved together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """The protocol; strengths weigh |W|^2 / 2 against the mean cross-entropy."""
+
+    grid: tuple[float, ...] = GRID
+    held_out: float = 0.2  # share of the training labels to choose by
+
+    name = "linear"
+
+    def __post_init__(self) -> None:
+        if not self.grid or min(self.grid) <= 0:
+            raise ValueError(f"the l2 strengths are {self.grid}; give one or more numbers above 0")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"the held-out share is {self.held_out:g}; give a number between 0 and 1")
+
+    def describe(self) -> str:
+        """`linear (L-BFGS, ...)`"""
+        how = "given" if len(self.grid) == 1 else f"chosen on {self.held_out:.0%} of train; {_FOLDS} folds below {_FEW:,} labels"
+        return f"linear (L-BFGS, standardised, l2 {how})".replace("%", " %")
+
+    def settings(self) -> Settings:
+        """The grid and how one of it is chosen."""
+        return {
+            "solver": "L-BFGS",
+            "features": "standardised by the training set",
+            "l2_grid": " ".join(f"{v:.3g}" for v in self.grid),
+            "held_out": self.held_out,
+            "folds": f"{_FOLDS} below {_FEW} labels",
+        }
+
+    def predict(self, task: Task) -> Prediction:
+        """Choose l2, fit on all training labels, score the test images."""
+        design = axes(task.train_x)
+        l2, how = self._choose(design, task)
+        found = fit(design, task.train_y, classes=task.classes, l2=design.z.new_tensor([l2]))
+        settings: Settings = {"l2": float(f"{l2:.3g}"), "l2_chosen": how, "iterations": found.iterations}
+        if not bool(found.converged):
+            settings["converged"] = "no"
+        return Prediction(found.logits(design.project(task.test_x))[0].cpu(), settings)
+
+    def _choose(self, design: Axes, task: Task) -> tuple[float, str]:
+        """The strength with the most correct held-out samples (of equal ones the lowest cross-entropy), and how it was found."""
+        if len(self.grid) == 1:
+            return self.grid[0], "given"
+        rounds, how = held_out_rounds(task.train_y, self.held_out, task.seed)
+        if not len(rounds):
+            return _UNCHOSEN, "fixed: one label per class"
+        problems = torch.cartesian_prod(torch.tensor(self.grid, dtype=torch.float64), torch.arange(len(rounds), dtype=torch.float64))
+        at_once = max(1, _BYTES // (4 * len(task.train_y) * task.classes))
+        judged = [_judge(design, task, rounds[p[:, 1].long()], p[:, 0]) for p in problems.split(at_once)]
+        correct, entropy = torch.cat(judged).view(len(self.grid), len(rounds), 2).sum(1).unbind(1)
+        best = torch.where(correct == correct.max(), entropy, torch.inf).argmin()
+        return self.grid[int(best)], how
+
+
+def held_out_rounds(labels: Tensor, share: float, seed: int) -> tuple[Tensor, str]:
+    """(n,) labels -> (R, n) bool, what each round holds out for choosing, and this in words; R = 0 with one label per class."""
+    y = labels.cpu().numpy()
+    if len(y) >= _FEW:
+        out = torch.zeros(1, len(y), dtype=torch.bool)
+        out[0, torch.from_numpy(splits.held_out(y, share, seed=seed)[1])] = True
+        return out, f"{int(out.sum())} held out"
+    dealt = len(y) - int((torch.bincount(labels) == 1).sum())
+    count = min(_FOLDS, dealt)
+    fold = torch.from_numpy(splits.folds(y, max(1, count), seed=seed))
+    return fold == torch.arange(count)[:, None], f"{count} folds"
+
+
+def _judge(design: Axes, task: Task, out: Tensor, l2: Tensor) -> Tensor:
+    """(P, n) what is held out, (P,) strengths -> (P, 2) held-out samples that came out right, and their summed cross-entropy."""
+    out = out.to(design.z.device)
+    weights = (~out).to(design.z.dtype)
+    found = fit(design, task.train_y, classes=task.classes, l2=l2.to(design.z), weights=weights / weights.sum(1, keepdim=True))
+    logits = found.logits(design.z)  # (P, n, C)
+    entropy = -logits.log_softmax(2).gather(2, task.train_y.expand(out.shape)[..., None])[..., 0]
+    return torch.stack([(hits(logits, task.train_y) & out).sum(1).double(), (entropy * out).sum(1).double()], 1).cpu()

@@ -1,0 +1,58 @@
+"""What a protocol is given and what it gives back. Test labels are not part of it: no protocol can look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from byol.data import Source
+from byol.encoders import Encoder
+
+Settings = dict[str, float | int | str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """One training set with labels and the test images, as one encoder sees them."""
+
+    train_x: Tensor  # (n, D) float32 features, on the device to compute on
+    train_y: Tensor  # (n,) int64 in 0 .. classes-1, likewise
+    test_x: Tensor  # (m, D) float32
+    classes: int
+    encoder: Encoder  # frozen
+    train: Source  # the n training images, for a protocol that augments them
+    centred: bool  # the features mean little before the training mean is subtracted (pixels)
+    seed: int
+    precision: str  # of the encoder: "fp32" or "bf16"
+    workers: int  # processes that decode
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a classifier says about the test images, and what was chosen on the way."""
+
+    scores: Tensor  # (m, classes), the higher the likelier
+    settings: Settings = field(default_factory=dict)
+
+
+class Probe(Protocol):
+    """A protocol with its settings: trains a classifier on a task and predicts its test images."""
+
+    @property
+    def name(self) -> str:
+        """One word: "knn", "linear", ..."""
+        ...
+
+    def describe(self) -> str:
+        """The protocol and its settings in a few words, as printed above its numbers."""
+        ...
+
+    def settings(self) -> Settings:
+        """The same for machines."""
+        ...
+
+    def predict(self, task: Task) -> Prediction:
+        """Train on the task's training set, then score its test images."""
+        ...

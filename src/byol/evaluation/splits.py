@@ -1,0 +1,85 @@
+"""Which samples train a classifier and which test it: stratified, from a seed, the same for everything that is compared."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from byol import rng
+
+Ids = NDArray[np.int64]
+
+# Counters of the random orders, one for each purpose, so that no two decisions share their numbers.
+_TEST = 0
+_HELD_OUT = 1
+_FOLDS = 2
+_DRAWS = 1000
+
+
+def stratified(labels: Ids, fraction: float, *, seed: int) -> tuple[Ids, Ids]:
+    """(N,) labels -> (indices that train, indices that test), both ascending; `fraction` of each class tests.
+
+    A class of two or more samples is on both sides; a class of one only trains.
+    """
+    return _part(labels, fraction, _order(seed, _TEST, len(labels)))
+
+
+def held_out(labels: Ids, fraction: float, *, seed: int) -> tuple[Ids, Ids]:
+    """As `stratified`, for choosing a setting inside a training set; another random order than the test split's."""
+    return _part(labels, fraction, _order(seed, _HELD_OUT, len(labels)))
+
+
+def folds(labels: Ids, count: int, *, seed: int) -> Ids:
+    """(N,) labels -> (N,) the fold that holds each sample out, -1 for the only sample of a class, which is never held out.
+
+    Each class is dealt to the folds in turn, the next class going on where the last one ended.
+    """
+    fold = np.full(len(labels), -1, np.int64)
+    dealt = 0
+    for members in _by_class(labels, _order(seed, _FOLDS, len(labels))):
+        if len(members) > 1:
+            fold[members] = (dealt + np.arange(len(members))) % count
+            dealt += len(members)
+    return fold
+
+
+def draw_labels(labels: Ids, fraction: float, *, seed: int, draw: int) -> Ids:
+    """(N,) labels -> ascending indices of the samples whose labels may be used: stratified, one or more of each class.
+
+    The classes share `fraction * N` by their sizes (largest remainder). Draw `draw` of a smaller fraction is part of the
+    same draw of a larger one, and fraction 1 is everything.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"a label fraction of {fraction:g} is not possible; give numbers above 0 and up to 1, e.g. 0.01 0.1 1.0")
+    classes = _by_class(labels, _order(seed, _DRAWS + draw, len(labels)))
+    counts = _shares(np.array([len(c) for c in classes]), fraction)
+    return np.sort(np.concatenate([members[:k] for members, k in zip(classes, counts, strict=True)]))
+
+
+def _shares(sizes: Ids, fraction: float) -> Ids:
+    """(C,) class sizes -> (C,) how many of each to take."""
+    quota = sizes * fraction
+    counts = np.maximum(1, np.floor(quota + 1e-9).astype(np.int64))
+    missing = max(0, round(float(fraction * sizes.sum())) - int(counts.sum()))
+    room = np.where(counts < sizes, quota - counts, -np.inf)
+    counts[np.argsort(-room, kind="stable")[:missing]] += 1
+    return np.minimum(counts, sizes)
+
+
+def _part(labels: Ids, fraction: float, order: Ids) -> tuple[Ids, Ids]:
+    out = np.zeros(len(labels), bool)
+    for members in _by_class(labels, order):
+        n = len(members)
+        out[members[: min(n - 1, max(1, round(fraction * n)))]] = True
+    return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def _order(seed: int, purpose: int, n: int) -> Ids:
+    order: Ids = rng.permutation(seed, purpose, n, stream=rng.STREAM_SPLIT).numpy()
+    return order
+
+
+def _by_class(labels: Ids, order: Ids) -> list[Ids]:
+    """The members of each class, classes ascending, in the given random order."""
+    shuffled = labels[order]
+    return [order[shuffled == c] for c in np.unique(labels)]

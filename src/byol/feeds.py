@@ -1,0 +1,66 @@
+"""Where the training loop gets its views from: images held in memory, or files decoded by worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from byol.data import HostBatches, Source, ids_at, steps_per_epoch
+from byol.encoders import Input
+from byol.views import ViewPlan
+
+
+class MemoryFeed:
+    """All images in one tensor, on the device when they fit: crops and colours in batches, no host stage."""
+
+    def __init__(self, images: np.ndarray, views: ViewPlan, encoder_input: Input, *, batch: int, seed: int, device: str) -> None:
+        self.images = torch.from_numpy(images).to(device)
+        self.views, self.input = views, encoder_input
+        self.batch, self.seed = batch, seed
+
+    def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
+        """The views of the forward passes start .. stop-1, each (B, C, S, S)."""
+        n = len(self.images)
+        for step in range(start, stop):
+            epoch = step // steps_per_epoch(n, self.batch)
+            ids = ids_at(step, n=n, batch=self.batch, seed=self.seed).to(self.images.device)
+            crops = self.views.crop(self.images[ids], ids, self.seed, epoch)
+            yield self.views.device(crops, ids, self.seed, epoch, self.input)
+
+
+class HostFeed:
+    """Files decoded and cropped by worker processes, in step order, everything else on the device."""
+
+    def __init__(
+        self,
+        source: Source,
+        views: ViewPlan,
+        encoder_input: Input,
+        *,
+        batch: int,
+        seed: int,
+        device: str,
+        workers: int,
+        on_bad: Callable[[list[str]], None] = lambda names: None,
+    ) -> None:
+        self.source, self.views, self.input = source, views, encoder_input
+        self.batch, self.seed, self.device, self.workers, self.on_bad = batch, seed, device, workers, on_bad
+
+    def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
+        """The views of the forward passes start .. stop-1, each (B, C, S, S)."""
+        n = len(self.source)
+        loader = torch.utils.data.DataLoader(
+            HostBatches(self.source, self.views, n=n, batch=self.batch, seed=self.seed),
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=self.workers,
+            pin_memory=self.device.startswith("cuda"),
+        )
+        for step, (ids, crops, bad) in zip(range(start, stop), loader, strict=True):
+            if bad:
+                self.on_bad(bad)
+            ids, crops = (t.to(self.device, non_blocking=True) for t in (ids, crops))
+            yield self.views.device(crops, ids, self.seed, step // steps_per_epoch(n, self.batch), self.input)

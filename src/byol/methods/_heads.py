@@ -1,0 +1,45 @@
+"""The multi-layer perceptrons behind the encoder."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def mlp(inputs: int, hidden: int, outputs: int, *, norm: str = "batch") -> nn.Sequential:
+    """(B, inputs) -> (B, outputs): Linear, batch norm, ReLU, Linear; the projector and the predictor of BYOL (1.1).
+
+    The last layer has neither bias nor normalisation, unlike SimCLR's and SimSiam's. `norm`: `batch`, `layer` or `none`.
+    """
+    if norm not in ("batch", "layer", "none"):
+        raise ValueError(f"no head normalisation {norm!r}; give batch, layer or none")
+    between = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": nn.Identity}[norm]
+    return nn.Sequential(nn.Linear(inputs, hidden), between(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs, bias=False))
+
+
+def width(encoder: nn.Module) -> int:
+    """The number of features that the encoder gives."""
+    dim = getattr(encoder, "dim", None)
+    if not isinstance(dim, int):
+        raise ValueError(f"{type(encoder).__name__} does not say how many features it gives; set .dim, or use byol.encoders.wrap(module)")
+    return dim
+
+
+def reset(module: nn.Module) -> bool:
+    """Draw the weights of a module anew; False, and nothing done, if it has no `reset_parameters` of its own."""
+    own = getattr(module, "reset_parameters", None)
+    if own is not None:
+        own()
+    elif isinstance(module, nn.Sequential):
+        for part in module:
+            reset(part)
+    return own is not None or isinstance(module, nn.Sequential)
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """The module without gradients: said once, where it is decided."""
+    return module.requires_grad_(False)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """(B, D), (B, D) -> (): the mean cosine of pairs of rows."""
+    return nn.functional.cosine_similarity(a, b, dim=-1).mean()

@@ -1,0 +1,237 @@
+"""Recipes: functions from facts about the data and the device to settings, each with its reason.
+
+`auto` derives everything from the number and size of the images; the others hold published values and say what was
+published with them. What the user asked for goes over what a recipe says.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+
+from byol.config import Plan, Request, Settings, Value, parse_assignments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a recipe may know."""
+
+    images: int
+    short_side: int  # pixels, the median
+    channels: int
+    device: str
+    cores: int
+    bf16_gain: float  # speed of bf16 over fp32 on this device, measured; 1 where it is no faster
+
+
+@dataclass
+class Choices:
+    """Values under construction, each with its reason."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    expected: str = ""
+
+    def put(self, reason: str, **values: Value) -> Choices:
+        """Add values that share a reason."""
+        self.values |= values
+        self.reasons |= dict.fromkeys(values, reason)
+        return self
+
+
+Recipe = Callable[[Facts], Choices]
+
+
+def auto(facts: Facts) -> Choices:
+    """Settings for any folder, from its number of images, their size and the device; the default."""
+    c = Choices(expected="no published number: derived for this data")
+    cpu = facts.device == "cpu"
+    size, why = _image_size(facts)
+    c.put(why, image_size=size)
+    if cpu:
+        c.put("a network that a CPU can train", encoder="small")
+    else:
+        c.put("the usual choice for one GPU", encoder="resnet18" if facts.images < 100_000 else "resnet50")
+    batch = _power_of_two(facts.images / 8, 16, 128 if cpu else 256)
+    c.put(f"{facts.images:,} images: at least 8 batches an epoch, at most {128 if cpu else 256}", batch_size=batch, accumulate=1)
+    steps = 8_000 if cpu else 50_000
+    epochs = max(20, min(1000, round(steps * batch / facts.images)))
+    c.put(f"about {steps:,} updates, within 20 to 1000 epochs", epochs=epochs)
+    updates = epochs * max(1, facts.images // batch)
+    c.put("SGD suits batches below 512; LARS is for large ones", optimizer="sgd", lr=0.12, weight_decay=5e-4)
+    tau, window = _tau(updates)
+    c.put(f"{updates:,} updates: the target averages the last {window:,.0f}, about 1 % of the run", tau_base=tau)
+    c.put("a tenth of the run, at most 10 epochs", warmup_epochs=min(10.0, epochs / 10))
+    c.put(
+        "no blur at 64 px and below: it hides what little there is" if size <= 64 else "the paper's T and T'",
+        views="small" if size <= 64 else "paper",
+    )
+    c.put("smaller heads for a small network" if cpu else "the paper's", hidden=1024 if cpu else 4096, dim=256)
+    return c
+
+
+def _image_size(facts: Facts) -> tuple[int, str]:
+    largest = 96 if facts.device == "cpu" else 224 if facts.images >= 50_000 else 128
+    if facts.short_side <= largest:
+        size = max(16, facts.short_side // 8 * 8)
+        return size, f"the images' own size, {facts.short_side} px"
+    return largest, f"the images are {facts.short_side} px; {largest} is what this device trains in reasonable time"
+
+
+def _power_of_two(x: float, least: int, most: int) -> int:
+    """The largest power of two that is at most x, within the bounds."""
+    return max(least, min(most, 1 << max(0, int(x).bit_length() - 1)))
+
+
+def _tau(updates: int) -> tuple[float, float]:
+    """The target as an average over about 1 % of the updates, within 0.9 and the paper's 0.996."""
+    tau = min(0.996, max(0.9, round(1 - 100 / updates, 4)))
+    return tau, 1 / (1 - tau)
+
+
+def _paper(c: Choices, epochs: int, lr: float, weight_decay: float, tau: float, batch: int = 4096) -> Choices:
+    source = "Grill et al. 2020, released presets"
+    c.put(source, encoder="resnet50", image_size=224, epochs=epochs, optimizer="lars", lr=lr, weight_decay=weight_decay)
+    c.put(source, tau_base=tau, warmup_epochs=10.0, views="paper", hidden=4096, dim=256, momentum=0.9, trust_coefficient=1e-3)
+    c.put(source, mean="0.485,0.456,0.406", std="0.229,0.224,0.225")
+    fits = 256
+    c.put(f"the paper's batch of {batch}; {fits} images a pass, gradients averaged (batch norm sees {fits})", batch_size=fits)
+    return c.put("to reach the batch", accumulate=batch // fits)
+
+
+def imagenet_r50_40(facts: Facts) -> Choices:
+    """ResNet-50, 40 epochs of ImageNet, batch 4096: the released preset; no result published."""
+    return _paper(Choices(expected="none published for 40 epochs"), 40, 0.45, 1e-6, 0.97)
+
+
+def imagenet_r50_100(facts: Facts) -> Choices:
+    """ResNet-50, 100 epochs of ImageNet, batch 4096: the released preset (others reached 68.4 % linear with these values)."""
+    return _paper(
+        Choices(expected="none published by the authors; solo-learn 68.4 % linear top-1 with these values"), 100, 0.45, 1e-6, 0.99
+    )
+
+
+def imagenet_r50_300(facts: Facts) -> Choices:
+    """ResNet-50, 300 epochs of ImageNet, batch 4096: 72.5 % linear top-1 (paper, ablation baseline)."""
+    return _paper(Choices(expected="72.5 % linear top-1 on ImageNet (Grill et al. 2020, ablations)"), 300, 0.3, 1e-6, 0.99)
+
+
+def imagenet_r50_1000(facts: Facts) -> Choices:
+    """ResNet-50, 1000 epochs of ImageNet, batch 4096: 74.3 % linear top-1 (paper, table 1); about 8 h on 512 TPU v3 cores."""
+    return _paper(Choices(expected="74.3 % linear top-1 on ImageNet (Grill et al. 2020, table 1)"), 1000, 0.2, 1.5e-6, 0.996)
+
+
+def imagenet_r50_1000_b512(facts: Facts) -> Choices:
+    """ResNet-50, 1000 epochs of ImageNet, batch 512: 73.7 % linear top-1 (paper, appendix G)."""
+    expected = "73.7 % linear top-1 on ImageNet (Grill et al. 2020, appendix G)"
+    return _paper(Choices(expected=expected), 1000, 0.4, 1.5e-6, 0.9995, batch=512)
+
+
+def imagenette_r18(facts: Facts) -> Choices:
+    """ResNet-18, 128 px, 1000 epochs of Imagenette: about 92.3 % with the online classifier (released README; V100, about 4 h)."""
+    c = _paper(Choices(), 1000, 2.0, 1e-6, 0.996, batch=256)
+    c.expected = "about 92.3 % top-1 of the online classifier on Imagenette (released README); not a linear probe"
+    return c.put("released README, set-up for fast iteration", encoder="resnet18", image_size=128, lr=2.0)
+
+
+def cifar10_r18_sgd(facts: Facts) -> Choices:
+    """ResNet-18, batch 128, 200 epochs of CIFAR-10 with SGD: 86.9 % kNN (lightly's benchmark; its maximum over epochs)."""
+    c = Choices(expected="86.9 % kNN (k=200, T=0.1) on CIFAR-10, the maximum over epochs (lightly 1.x benchmark; tau constant there)")
+    source = "lightly's CIFAR-10 benchmark"
+    c.put(source, encoder="resnet18", image_size=32, epochs=200, batch_size=128, accumulate=1, optimizer="sgd", lr=0.12)
+    return c.put(source, weight_decay=5e-4, momentum=0.9, tau_base=0.99, warmup_epochs=0.0, views="small", hidden=1024, dim=256)
+
+
+def cifar10_r18_lars(facts: Facts) -> Choices:
+    """ResNet-18, batch 256, 1000 epochs of CIFAR-10 with LARS: 92.6 % with the online classifier (solo-learn; it clips the rate)."""
+    c = Choices(expected="92.58 % top-1 of the online classifier on CIFAR-10 (solo-learn, which also clips the LARS rate)")
+    source = "solo-learn's CIFAR recipe"
+    c.put(source, encoder="resnet18", image_size=32, epochs=1000, batch_size=256, accumulate=1, optimizer="lars", lr=1.0)
+    c.put(source, weight_decay=1e-5, momentum=0.9, trust_coefficient=0.02, tau_base=0.99, warmup_epochs=10.0)
+    return c.put(source, views="small", hidden=4096, dim=256)
+
+
+RECIPES: dict[str, Recipe] = {
+    f.__name__.replace("_", "-"): f
+    for f in (
+        auto, imagenet_r50_40, imagenet_r50_100, imagenet_r50_300, imagenet_r50_1000, imagenet_r50_1000_b512, imagenette_r18,
+        cifar10_r18_sgd, cifar10_r18_lars,
+    )
+}  # fmt: skip
+
+
+def load(name: str) -> Recipe:
+    """The recipe of that name; ValueError with the nearest name if there is none."""
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(RECIPES)}"
+        raise ValueError(f"no recipe {name!r}; {hint}")
+    return RECIPES[name]
+
+
+def resolve(request: Request, facts: Facts, method_config: type, view_options: type, view_names: list[str]) -> Plan:
+    """The plan: the recipe's choices, what was asked over them, and what follows; every value keeps its reason."""
+    recipe, common = load(request.recipe)(facts), _common(request, facts)
+    choices = Choices(common.values | recipe.values, common.reasons | recipe.reasons, recipe.expected)
+    sets = parse_assignments(request.set, {"settings": Settings, "method": method_config, "views": view_options})
+    asked = {k: getattr(request, k) for k in ("encoder", "epochs", "batch_size", "image_size", "accumulate")}
+    choices.put("asked for", **{k: v for k, v in asked.items() if v is not None})
+    for kind in sets.values():
+        choices.put("asked for (--set)", **kind)
+    method_keys, view_keys = ({f.name for f in fields(t)} for t in (method_config, view_options))
+    settings = Settings(**{f.name: choices.values[f.name] for f in fields(Settings) if f.name in choices.values})  # type: ignore[arg-type]
+    if settings.views not in view_names:
+        raise ValueError(f"no view plan {settings.views!r}; there are: {', '.join(view_names)}")
+    plan = Plan(
+        settings=settings,
+        method={k: v for k, v in choices.values.items() if k in method_keys},
+        views={k: v for k, v in choices.values.items() if k in view_keys},
+        reasons=choices.reasons,
+        images=facts.images,
+        steps_per_epoch=1,
+        steps=1,
+        warmup_steps=0,
+        peak_lr=0.0,
+        expected=choices.expected,
+    )
+    method_config(**plan.method)  # refuses values that the method cannot take, before anything is built
+    return derived(plan)
+
+
+def _common(request: Request, facts: Facts) -> Choices:
+    """What every recipe shares unless it says otherwise."""
+    c = Choices().put("the usual", momentum=0.9, trust_coefficient=1e-3, accumulate=1)
+    c.put("at most 5 minutes are lost to a kill", checkpoint_minutes=5.0).put("a line every 20 updates", log_steps=20)
+    c.put("measured on the data", mean="data", std="data")
+    if request.precision == "auto":
+        precision = "bf16" if facts.bf16_gain >= 1.15 else "fp32"
+        c.put(f"bf16 runs at {facts.bf16_gain:.1f}x the speed of fp32 on this device, measured", precision=precision)
+    else:
+        c.put("asked for", precision=request.precision)
+    c.put("found here" if request.device == "auto" else "asked for", device=facts.device)
+    if request.workers is None:
+        c.put("one for each core, at most 8", workers=min(8, facts.cores))
+    else:
+        c.put("asked for", workers=request.workers)
+    return c.put("asked for", method=request.method, seed=request.seed, pretrained=request.pretrained, on_collapse=request.on_collapse)
+
+
+def derived(plan: Plan) -> Plan:
+    """The plan with everything that follows from its settings computed anew."""
+    s = plan.settings
+    if plan.images < s.batch_size:
+        raise ValueError(
+            f"{plan.images} images do not fill a batch of {s.batch_size}; pass --batch-size {max(2, plan.images // 2)} or less"
+        )
+    per_epoch = plan.images // s.batch_size
+    if per_epoch < s.accumulate:
+        raise ValueError(
+            f"an epoch has {per_epoch} batches of {s.batch_size}, fewer than --accumulate {s.accumulate}; "
+            f"pass --accumulate {per_epoch} or less"
+        )
+    # Passes run on over the end of an epoch, so that none is lost when `accumulate` does not divide them.
+    steps = s.epochs * per_epoch // s.accumulate
+    peak = s.lr * s.batch_size * s.accumulate / 256
+    warmup = min(round(s.warmup_epochs * per_epoch / s.accumulate), steps // 2)
+    return replace(plan, steps_per_epoch=max(1, per_epoch // s.accumulate), steps=steps, warmup_steps=warmup, peak_lr=peak)

@@ -1,0 +1,234 @@
+"""A run: the folder, and the objects that train in it, built from what was asked or from what the folder says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from byol import __version__, checkpoint, encoders, methods, optim, recipes, views
+from byol.config import Plan, Request
+from byol.data import Skipped, Source, load_memory, open_source, statistics
+from byol.encoders import Encoder, Input
+from byol.feeds import HostFeed, MemoryFeed
+from byol.training import Feed, rate
+
+Progress = Callable[[str, int, int], None]  # what is being done, done, total
+
+
+@dataclass
+class Session:
+    """Everything that a run needs, decided and built."""
+
+    request: Request
+    plan: Plan
+    source: Source
+    views: views.ViewPlan
+    input: Input
+    memory: np.ndarray | None  # (N, C, H, W) when all images are held in memory
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def method(self) -> nn.Module:
+        """The method on its device, weights drawn from the seed; the global generators stay as they are."""
+        s = self.plan.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(s.seed)
+            encoder = encoders.load(s.encoder, input=self.input, pretrained=s.pretrained, seed=s.seed)
+            cls = methods.load(s.method)
+            method: nn.Module = cls(encoder, cls.Config(**self.plan.method))  # type: ignore[attr-defined]
+        return method.to(torch.device(s.device), memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def optimizer(self, method: nn.Module) -> torch.optim.Optimizer:
+        """The plan's optimiser over the method's own groups."""
+        s = self.plan.settings
+        return optim.make(
+            s.optimizer,
+            method.param_groups(),  # type: ignore[operator]
+            lr=self.plan.peak_lr,
+            weight_decay=s.weight_decay,
+            momentum=s.momentum,
+            trust_coefficient=s.trust_coefficient,
+        )
+
+    def feed(self) -> Feed:
+        """The source of views."""
+        s = self.plan.settings
+        if self.memory is not None:
+            return MemoryFeed(self.memory, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device)
+        return HostFeed(
+            self.source, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device, workers=s.workers, on_bad=self._bad
+        )
+
+    def _bad(self, names: list[str]) -> None:
+        known = {s.name for s in self.skipped}
+        self.skipped += [Skipped(n, "unreadable when it was decoded; another image took its place") for n in names if n not in known]
+
+    def data_json(self) -> dict[str, object]:
+        """What the run was trained on: fingerprint, counts, and every file that was left out."""
+        return {
+            "spec": self.source.spec,
+            "kind": self.source.kind,
+            "images": len(self.source),
+            "fingerprint": self.source.fingerprint(),
+            "skipped": [dataclasses.asdict(s) for s in self.skipped],
+        }
+
+
+def prepare(request: Request, progress: Progress = lambda what, done, total: None) -> Session:
+    """Read the data, ask the recipe, and decide; nothing is written."""
+    source = open_source(request.data, limit=request.limit, download=request.download)
+    memory, source = _in_memory(source, progress)
+    stats = statistics(source)
+    device = find_device(request.device)
+    facts = recipes.Facts(
+        images=len(source),
+        short_side=int(min(stats.height, stats.width)),
+        channels=source.channels,
+        device=device,
+        cores=os.cpu_count() or 1,
+        bf16_gain=bf16_gain(device) if request.precision == "auto" else 1.0,
+    )
+    cls = methods.load(request.method)
+    plan = recipes.resolve(request, facts, cls.Config, views.Pipeline, views.names())  # type: ignore[attr-defined]
+    s = plan.settings
+    mean, std = (_given(text, measured) for text, measured in ((s.mean, stats.mean), (s.std, stats.std)))
+    resize = s.image_size if facts.short_side <= s.image_size else round(s.image_size * 256 / 224)
+    encoder_input = Input(
+        channels=source.channels, size=s.image_size, mean=mean, std=std, low=float(stats.low), high=float(stats.high), resize=resize
+    )
+    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+    plan = dataclasses.replace(plan, input=encoder_input.to_json())
+    session = Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped))
+    if request.minutes is not None:
+        session.plan = _fit_in(session, request.minutes)
+    return session
+
+
+def _in_memory(source: Source, progress: Progress) -> tuple[np.ndarray | None, Source]:
+    memory, source = load_memory(source, progress=lambda done, total: progress("Reading", done, total))
+    if len(source) == 0:
+        raise ValueError(f"{source.spec}: none of its {len(source.skipped)} images can be read; run `byol doctor` on it to see why")
+    return memory, source
+
+
+def _fit_in(session: Session, minutes: float) -> Plan:
+    """The plan with as many epochs as fit into the time, by a few steps measured here."""
+    if minutes <= 0:
+        raise ValueError(f"--minutes {minutes}: give a time above 0")
+    method = session.method()
+    speed = rate(session.plan, method, session.optimizer(method), session.feed())
+    s = session.plan.settings
+    images = session.plan.images // s.batch_size * s.batch_size
+    epochs = max(1, int(minutes * 60 * speed / images))
+    reasons = session.plan.reasons | {"epochs": f"{minutes:g} minutes at {speed:,.0f} images/s, measured here"}
+    settings = dataclasses.replace(s, epochs=epochs, warmup_epochs=min(s.warmup_epochs, epochs / 10))
+    return recipes.derived(dataclasses.replace(session.plan, settings=settings, reasons=reasons))
+
+
+def _given(text: str, measured: np.ndarray) -> tuple[float, ...]:
+    if text == "data":
+        return tuple(round(float(v), 6) for v in measured)
+    try:
+        return tuple(float(v) for v in text.split(","))
+    except ValueError:
+        raise ValueError(f"mean and std are `data` or numbers with commas between, not {text!r}") from None
+
+
+def find_device(asked: str) -> str:
+    """The device asked for, or the best there is; ValueError if it is not here."""
+    found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if asked == "auto":
+        return found
+    if asked not in ("cpu", found):
+        raise ValueError(f"--device {asked}: there is none here; pass --device {found}, or leave it out")
+    return asked
+
+
+def bf16_gain(device: str) -> float:
+    """How many times faster a small convolutional step is in bf16 than in fp32 here; 1.0 where bf16 is not to be had."""
+    if device == "mps" or (device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)):
+        return 1.0
+    if device == "cuda":
+        return 2.0
+    net = nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1)).to(memory_format=torch.channels_last)
+    x = torch.ones(32, 32, 16, 16).to(memory_format=torch.channels_last)
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(4):
+        for bf16 in (True, False):
+            began = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = net(x).float().sum()
+            loss.backward()
+            times[bf16].append(time.perf_counter() - began)
+    return min(times[False]) / min(times[True])
+
+
+def create(session: Session, out: Path) -> None:
+    """Make the run folder: what was asked, what was decided and why, what it is trained on."""
+    if (out / "plan.json").exists():
+        raise ValueError(f"{out} holds a run already; go on with `byol resume {out}`, or choose another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    versions = {"byol": __version__, "torch": torch.__version__, "python": platform.python_version(), "machine": machine()}
+    write_json(out / "config.json", {"request": dataclasses.asdict(session.request), **versions})
+    write_json(out / "data.json", session.data_json())
+    write_json(out / "plan.json", session.plan.to_json() | {"describe": session.views.describe()})
+
+
+def machine() -> str:
+    """The machine in a few words: system, processor, number of cores, accelerator."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{gpu}"
+
+
+def reopen(out: Path, progress: Progress = lambda what, done, total: None) -> Session:
+    """The session of a run folder, as it was decided then; ValueError if the folder is no run or its data has changed."""
+    if not (out / "plan.json").exists():
+        raise ValueError(f"{out} is not a run: it has no plan.json; start one with `byol train DATA --out {out}`")
+    asked, then = read_json(out / "config.json"), read_json(out / "data.json")
+    fields = read_json(out / "plan.json")
+    fields.pop("describe", None)
+    plan = Plan.from_json(fields)
+    request = Request(**{**asked["request"], "set": tuple(asked["request"]["set"])})  # type: ignore[dict-item,index,call-overload]
+    memory, source = _in_memory(open_source(request.data, limit=request.limit), progress)
+    if source.fingerprint() != then["fingerprint"]:
+        raise ValueError(
+            f"{request.data} has changed since {out} began ({then['images']} images then, {len(source)} now); "
+            "put it back as it was, or start a new run"
+        )
+    s = plan.settings
+    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+    session = Session(request, plan, source, view_plan, Input.from_json(plan.input), memory, list(source.skipped))
+    find_device(s.device)
+    return session
+
+
+def write_json(path: Path, content: dict[str, object]) -> None:
+    """The content as indented JSON, atomically."""
+    checkpoint.write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """The content of a JSON file of a run; ValueError if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); the run needs it") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object; the run needs one")
+    return content
+
+
+def encoder_of(method: nn.Module) -> Encoder:
+    """The online encoder of a method, in evaluation mode: what is kept."""
+    encoder = method.encoder
+    assert isinstance(encoder, Encoder)
+    return encoder.eval()

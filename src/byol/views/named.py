@@ -1,0 +1,80 @@
+"""The named view plans, each with its source, and how to change them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+
+from byol.views.palette import Color, Dialect
+from byol.views.pipeline import Pipeline, field_names
+from byol.views.plan import ViewPlan
+
+Change = float | tuple[float, float] | None
+
+# T and T' of the paper: blur always and never solarized; blur rarely and solarized sometimes.
+_BYOL = (Pipeline(blur=1.0, solarize=0.0), Pipeline(blur=0.1, solarize=0.2))
+_SMALL = (Pipeline(blur=0.0, solarize=0.0), Pipeline(blur=0.0, solarize=0.2))
+_CROP = Pipeline(jitter=0.0, gray=0.0, blur=0.0, solarize=0.0)
+_PLANS: dict[str, tuple[Dialect, tuple[Pipeline, ...]]] = {
+    "paper": ("paper", _BYOL),
+    "torchvision": ("torchvision", _BYOL),
+    "small": ("paper", _SMALL),
+    "crop": ("paper", (_CROP, _CROP)),
+}
+
+
+def names() -> list[str]:
+    """The plans that `load` knows."""
+    return list(_PLANS)
+
+
+def load(name: str, *, size: int, channels: int = 3, color: Color | None = None, **changes: Change) -> ViewPlan:
+    """The named plan for images of `size` px and so many channels; `changes` set fields of all its pipelines.
+
+    paper        T and T' of Grill et al. 2020, appendix B, with the ops of the released JAX code
+    torchvision  the same numbers with torchvision's ColorJitter and reflected blur, the usual substitute
+    small        for images up to 64 px: `paper` without blur; solo-learn's CIFAR recipe (scripts/pretrain/cifar/byol.yaml)
+    crop         random resized crop and flip alone; the ablation "crop only" (Grill et al. 2020, section 5)
+
+    `color`: "rgb" for red, green and blue (the default with 3 channels), "channels" for any other (see `describe`).
+    A probability may be True or False. Unknown names and values out of range are a ValueError.
+    """
+    if name not in _PLANS:
+        raise ValueError(f"there is no view plan {name!r}{_near(name, names())}; there are {', '.join(names())}")
+    if color not in (None, "rgb", "channels"):
+        raise ValueError(f"color {color!r} is not known; give 'rgb' or 'channels'")
+    dialect, pipelines = _PLANS[name]
+    return ViewPlan(
+        name=name,
+        dialect=dialect,
+        size=size,
+        channels=channels,
+        color=color or ("rgb" if channels == 3 else "channels"),
+        pipelines=tuple(_changed(p, changes) for p in pipelines),
+    )
+
+
+def _changed(pipeline: Pipeline, changes: dict[str, Change]) -> Pipeline:
+    """The pipeline with its fields replaced, each checked and of its own type."""
+    for key in changes:
+        if key not in field_names():
+            raise ValueError(f"views have no setting {key!r}{_near(key, field_names())}; there are {', '.join(field_names())}")
+    return replace(pipeline, **{key: _value(key, value) for key, value in changes.items()})  # type: ignore[arg-type]  # _value checks
+
+
+def _value(key: str, value: Change) -> float | int | tuple[float, float] | None:
+    """What the field holds: a pair, a whole number or none, or a number; True and False are 1 and 0."""
+    if key in ("aspect", "sigma"):
+        if isinstance(value, (tuple, list)) and len(value) == 2:
+            return float(value[0]), float(value[1])
+        raise ValueError(f"{key} {value!r} is no pair; give two numbers, the least and the greatest")
+    if key == "kernel" and (value is None or (not isinstance(value, (bool, tuple)) and value == int(value))):
+        return None if value is None else int(value)
+    if key == "kernel" or not isinstance(value, (int, float)):
+        raise ValueError(f"{key} {value!r} is not a {'whole ' if key == 'kernel' else ''}number; give one")
+    return float(value)
+
+
+def _near(word: str, known: list[str]) -> str:
+    close = get_close_matches(word, known, n=2)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -1,0 +1,50 @@
+"""The numbers of one view: how it is cropped and how often and how strongly each op changes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """One view's distribution; the defaults are what T and T' of the paper share (appendix B)."""
+
+    min_area: float = 0.08  # of the image's area, smallest crop
+    max_area: float = 1.0  # of the image's area, largest crop
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of a crop, log-uniform
+    flip: float = 0.5  # probability of mirroring left to right
+    jitter: float = 0.8  # probability of the four colour jitters, in random order
+    brightness: float = 0.4  # largest change, of the value range
+    contrast: float = 0.4  # largest change of the factor
+    saturation: float = 0.2  # largest change of the factor
+    hue: float = 0.1  # largest change, of a full turn
+    gray: float = 0.2  # probability of losing the colours
+    blur: float  # probability of a Gaussian blur
+    sigma: tuple[float, float] = (0.1, 2.0)  # pixels, width of the blur, uniform
+    kernel: int | None = None  # taps of the blur; none: the rule 2 int((size / 10) / 2) + 1
+    solarize: float  # probability of turning values from 0.5 up into 1 - value
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "jitter", "gray", "blur", "solarize"):
+            self._within(name, 0, 1, "a probability")
+        for name in ("brightness", "contrast", "saturation"):
+            self._within(name, 0, 1, "a strength")
+        self._within("hue", 0, 0.5, "a strength in turns")
+        if not 0 < self.min_area <= self.max_area <= 1:
+            raise ValueError(f"min_area {self.min_area} and max_area {self.max_area} are no range of areas; give 0 < min <= max <= 1")
+        for name in ("aspect", "sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} {low}, {high} is no range; give two numbers with 0 < first <= second")
+        if self.kernel is not None and (self.kernel < 1 or self.kernel % 2 == 0):
+            raise ValueError(f"kernel {self.kernel} has no middle tap; give an odd number, or none for the rule of the released code")
+
+    def _within(self, name: str, low: float, high: float, what: str) -> None:
+        value: float = getattr(self, name)
+        if not low <= value <= high:
+            raise ValueError(f"{name} {value} is not {what}; give a number from {low} to {high}")
+
+
+def field_names() -> list[str]:
+    """The names that `load` takes as changes."""
+    return [f.name for f in fields(Pipeline)]

@@ -1,0 +1,124 @@
+"""A view plan: what the networks see of every image, from its pixels to the normalised views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from byol.encoders import Input
+from byol.views import boxes, chain, crop, draws
+from byol.views.blur import Border, radius
+from byol.views.palette import Color, Dialect, palette
+from byol.views.pipeline import Pipeline
+from byol.views.words import describe
+
+# Values that one thread works on at a time: their intermediate results stay in its cache.
+_CACHE_FLOATS = 1 << 17
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewPlan:
+    """As many views as pipelines; every number drawn is a pure function of (seed, epoch, view, sample id)."""
+
+    name: str
+    dialect: Dialect
+    size: int  # pixels, height and width of a view
+    channels: int
+    color: Color
+    pipelines: tuple[Pipeline, ...]
+
+    def __post_init__(self) -> None:
+        if not self.pipelines:
+            raise ValueError(f"the view plan {self.name} holds no pipeline; give at least one")
+        if self.size < 1 or self.channels < 1:
+            raise ValueError(f"views of {self.size} px and {self.channels} channels do not exist; give a size and channels from 1 up")
+        if self.color == "rgb" and self.channels != 3:
+            raise ValueError(f"colour ops for rgb need 3 channels, not {self.channels}; give color='channels'")
+        widest = max(self.taps(p) for p in self.pipelines)
+        if widest // 2 >= self.size:
+            raise ValueError(f"a blur of {widest} taps is too wide for {self.size} px; give a kernel below {2 * self.size}")
+
+    def taps(self, pipeline: Pipeline) -> int:
+        """Width of the pipeline's blur kernel in pixels: its own, or the released code's rule for this size."""
+        return 2 * radius(self.size) + 1 if pipeline.kernel is None else pipeline.kernel
+
+    def host(self, images: Sequence[NDArray[np.generic]], ids: Tensor, seed: int, epoch: int) -> Tensor:
+        """Decoded (H, W, C) images of any size, (B,) ids -> (V, B, C, S, S) crops: uint8 where all images are, else raw float32."""
+        self._check(len(images), images[0].shape[2], ids)
+        height, width = (torch.tensor([image.shape[axis] for image in images]) for axis in (0, 1))
+        views = []
+        for cut in self._boxes(ids, seed, epoch, height, width):
+            views.append(torch.stack([crop.resize_one(i, b, self.size) for i, b in zip(images, cut.tolist(), strict=True)]))
+        return torch.stack(views)
+
+    def crop(self, x: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
+        """(B, C, H, W) raw values on any device, (B,) ids -> (V, B, C, S, S) raw float32: the host's boxes, cut in batches."""
+        self._check(len(x), x.shape[1], ids)
+        height, width = (torch.full((len(x),), side) for side in x.shape[2:])
+        out = torch.empty(len(self.pipelines), len(x), self.channels, self.size, self.size, device=x.device)
+        for view, cut in zip(out, self._boxes(ids, seed, epoch, height, width), strict=True):
+            for part in _parts(x, max(x[0].numel(), view[0].numel())):
+                view[part] = crop.resize_batch(x[part], cut[part], self.size)
+        return out
+
+    @torch.no_grad()
+    def images(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> Tensor:
+        """(V, B, C, S, S) raw crops, (B,) ids -> (V, B, C, S, S) float32 in [0, 1]: the views as a person would look at them."""
+        return torch.stack([_whole(list(parts)) for parts in self._views(crops, ids, seed, epoch, input)])
+
+    @torch.no_grad()
+    def device(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> tuple[Tensor, ...]:
+        """(V, B, C, S, S) raw crops on any device, (B,) ids -> V views (B, C, S, S), float32, normalised.
+
+        Give `ids` as the loader does, on the CPU: then no step waits for the device. Call it outside autocast, whose half precision
+        would reach the blur's products.
+        """
+        views = self._views(crops, ids, seed, epoch, input)
+        return tuple(_whole([input.normalise(part) for part in parts]) for parts in views)
+
+    def describe(self) -> list[str]:
+        """What each view does, in words, at most 80 columns a line."""
+        return describe(self)
+
+    def _views(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> Iterator[Iterator[Tensor]]:
+        """For each view its images in [0, 1], in parts that fit a cache."""
+        if len(crops) != len(self.pipelines):
+            raise ValueError(f"the view plan {self.name} makes {len(self.pipelines)} views; the crops hold {len(crops)}")
+        self._check(crops.shape[1], crops.shape[2], ids)
+        for number, (raw, pipeline) in enumerate(zip(crops, self.pipelines, strict=True)):
+            u = draws.for_device(seed, epoch, number, ids, self.channels if self.color == "channels" else None)
+            yield self._augmented(raw, u, pipeline, input)
+
+    def _augmented(self, raw: Tensor, u: Tensor, pipeline: Pipeline, input: Input) -> Iterator[Tensor]:
+        colours = palette(self.dialect, self.color, self.channels, pipeline)
+        border: Border = "zero" if self.dialect == "paper" else "reflect"
+        for part in _parts(raw, raw[0].numel()):
+            steps = chain.steps_of(pipeline, colours, self.taps(pipeline), border, u[part])
+            yield chain.augment(input.scale(raw[part]), u[part], steps)
+
+    def _boxes(self, ids: Tensor, seed: int, epoch: int, height: Tensor, width: Tensor) -> list[Tensor]:
+        """(B,) ids and sides -> for each view (B, 4) boxes."""
+        cut = boxes.clamped if self.dialect == "paper" else boxes.redrawn
+        return [cut(draws.for_crop(seed, epoch, v, ids), height, width, p) for v, p in enumerate(self.pipelines)]
+
+    def _check(self, batch: int, channels: int, ids: Tensor) -> None:
+        if channels != self.channels:
+            raise ValueError(f"the view plan {self.name} is made for {self.channels} channels; these images have {channels}")
+        if len(ids) != batch:
+            raise ValueError(f"{batch} images came with {len(ids)} ids; give one id for each image")
+
+
+def _parts(x: Tensor, floats: int) -> list[slice]:
+    """Slices of the batch: on a CPU as many samples of `floats` values as its threads' caches hold, elsewhere all at once."""
+    step = max(1, _CACHE_FLOATS * torch.get_num_threads() // floats) if x.device.type == "cpu" else len(x)
+    return [slice(start, start + step) for start in range(0, len(x), step)]
+
+
+def _whole(parts: list[Tensor]) -> Tensor:
+    """The parts of a batch in one piece."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
