@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from byol import checkpoint, demonstration, encoders, evaluation, exporting, reporting
+from torch import nn
+
+from byol import checkpoint, contact_sheet, demonstration, encoders, evaluation, exporting, reporting
 from byol import data as datas
 from byol import run as runs
 from byol.config import Request
@@ -35,15 +37,26 @@ def plan(data: str | Path, **asked: object) -> Session:
     return runs.prepare(Request(data=str(data), **asked))  # type: ignore[arg-type]
 
 
-def train(data: str | Path, out: str | Path | None = None, *, watcher: Watcher | None = None, **asked: object) -> Trained:
+def train(
+    data: str | Path,
+    out: str | Path | None = None,
+    *,
+    encoder: str | nn.Module | None = None,
+    watcher: Watcher | None = None,
+    progress: Progress = Quiet,
+    **asked: object,
+) -> Trained:
     """Train an encoder on images without labels; the other arguments are the fields of `byol.config.Request`.
+
+    `encoder` is a name, or a module from (B, C, S, S) to (B, dim) of your own, which is copied: the given one stays as it is.
 
     Raises ValueError in one sentence when the data or a setting cannot be used.
     """
-    request = Request(data=str(data), **asked)  # type: ignore[arg-type]
+    own = encoder if isinstance(encoder, nn.Module) else None
+    request = Request(data=str(data), encoder=None if own is not None else encoder, **asked)  # type: ignore[arg-type]
     out = Path(out) if out is not None else default_out(request.data)
     refuse_existing(out)
-    return begin(runs.prepare(request), out, watcher=watcher)
+    return begin(runs.prepare(request, progress, encoder=own), out, watcher=watcher)
 
 
 def default_out(data: str) -> Path:
@@ -62,13 +75,24 @@ def refuse_existing(out: Path) -> None:
 def begin(session: Session, out: Path, *, watcher: Watcher | None = None) -> Trained:
     """Train a prepared session in a new run folder."""
     runs.create(session, out)
+    contact_sheet.write(session, out / "views.png")
     return _train(session, out, watcher)
 
 
-def resume(run: str | Path, *, watcher: Watcher | None = None, session: Session | None = None) -> Trained:
-    """Go on with a run where its last checkpoint stands, bit for bit; a finished run is left as it is."""
+def resume(
+    run: str | Path,
+    *,
+    encoder: nn.Module | None = None,
+    watcher: Watcher | None = None,
+    progress: Progress = Quiet,
+    session: Session | None = None,
+) -> Trained:
+    """Go on with a run where its last checkpoint stands, bit for bit; a finished run is left as it is.
+
+    A run of an encoder of one's own needs that module again, as `encoder`.
+    """
     run = Path(run)
-    return _train(session or runs.reopen(run), run, watcher)
+    return _train(session or runs.reopen(run, progress, encoder=encoder), run, watcher)
 
 
 def _train(session: Session, out: Path, watcher: Watcher | None) -> Trained:
@@ -110,9 +134,12 @@ def caught_signals() -> Iterator[list[int]]:
             signal.signal(s, handler)
 
 
-def load(encoder: str | Path) -> Encoder:
-    """The encoder of a run or of an exported file, in evaluation mode; `.dim`, `.input`, `.preprocess` say how to use it."""
-    return exporting.load_encoder(Path(encoder))
+def load(encoder: str | Path, *, net: nn.Module | None = None) -> Encoder:
+    """The encoder of a run or of an exported file, in evaluation mode; `.dim`, `.input`, `.preprocess` say how to use it.
+
+    An encoder of one's own needs its module, `net`, to put the weights into.
+    """
+    return exporting.load_encoder(Path(encoder), net=net)
 
 
 def doctor(data: str | Path, *, limit: int | None = None, progress: Progress = Quiet) -> datas.DoctorReport:

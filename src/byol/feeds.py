@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byol.data import HostBatches, Source, ids_at, steps_per_epoch
+from byol.data import HostBatches, Skipped, Source, ids_at, steps_per_epoch
 from byol.encoders import Input
 from byol.views import ViewPlan
 
@@ -26,8 +26,9 @@ class MemoryFeed:
         n = len(self.images)
         for step in range(start, stop):
             epoch = step // steps_per_epoch(n, self.batch)
-            ids = ids_at(step, n=n, batch=self.batch, seed=self.seed).to(self.images.device)
-            crops = self.views.crop(self.images[ids], ids, self.seed, epoch)
+            # The ids stay on the host: whatever is computed from them there makes no step wait for the device.
+            ids = ids_at(step, n=n, batch=self.batch, seed=self.seed)
+            crops = self.views.crop(self.images[ids.to(self.images.device)], ids, self.seed, epoch)
             yield self.views.device(crops, ids, self.seed, epoch, self.input)
 
 
@@ -44,7 +45,7 @@ class HostFeed:
         seed: int,
         device: str,
         workers: int,
-        on_bad: Callable[[list[str]], None] = lambda names: None,
+        on_bad: Callable[[list[Skipped]], None] = lambda bad: None,
     ) -> None:
         self.source, self.views, self.input = source, views, encoder_input
         self.batch, self.seed, self.device, self.workers, self.on_bad = batch, seed, device, workers, on_bad
@@ -62,5 +63,5 @@ class HostFeed:
         for step, (ids, crops, bad) in zip(range(start, stop), loader, strict=True):
             if bad:
                 self.on_bad(bad)
-            ids, crops = (t.to(self.device, non_blocking=True) for t in (ids, crops))
+            crops = crops.to(self.device, non_blocking=True)
             yield self.views.device(crops, ids, self.seed, step // steps_per_epoch(n, self.batch), self.input)

@@ -17,11 +17,11 @@ from byol.losses import normalise
 
 Verdict = Literal["OK", "WARN", "COLLAPSED"]
 
-# Collapsed: every image gets nearly the same direction. A fresh network has spread 0.2 and more, a healthy one 0.6 to 1.
-SPREAD_COLLAPSED = 0.05
-SPREAD_WARN = 0.15
+# Collapsed: every image gets nearly the same direction. A fresh network has spread 0.3 and more, a healthy one 0.6 to 1.
+SPREAD_COLLAPSED = 0.1
+SPREAD_WARN = 0.25
 # One dimension only is collapse too (dimensional collapse); a handful is a reason to look.
-RANK_COLLAPSED = 1.5
+RANK_COLLAPSED = 1.2
 RANK_WARN = 4.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -22,6 +23,7 @@ from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
 from byol.training import Feed, rate
 
+OWN = "own"  # the name of an encoder that the user gave as a module
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
 
 
@@ -36,15 +38,24 @@ class Session:
     input: Input
     memory: np.ndarray | None  # (N, C, H, W) when all images are held in memory
     skipped: list[Skipped] = field(default_factory=list)
+    network: nn.Module | None = None  # an encoder of the user's own; its weights as given are where training starts
+
+    def encoder(self) -> Encoder:
+        """A new encoder: the user's own, copied, or the one that the plan names."""
+        s = self.plan.settings
+        if self.network is not None:
+            return encoders.wrap(copy.deepcopy(self.network), input=self.input, name=s.encoder)
+        if s.encoder == OWN:
+            raise ValueError('this run trains an encoder of your own; go on from Python: byol.resume(run, encoder=your_module)')
+        return encoders.load(s.encoder, input=self.input, pretrained=s.pretrained, seed=s.seed)
 
     def method(self) -> nn.Module:
         """The method on its device, weights drawn from the seed; the global generators stay as they are."""
         s = self.plan.settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(s.seed)
-            encoder = encoders.load(s.encoder, input=self.input, pretrained=s.pretrained, seed=s.seed)
             cls = methods.load(s.method)
-            method: nn.Module = cls(encoder, cls.Config(**self.plan.method))  # type: ignore[attr-defined]
+            method: nn.Module = cls(self.encoder(), cls.Config(**self.plan.method))  # type: ignore[attr-defined]
         return method.to(torch.device(s.device), memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def optimizer(self, method: nn.Module) -> torch.optim.Optimizer:
@@ -68,9 +79,8 @@ class Session:
             self.source, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device, workers=s.workers, on_bad=self._bad
         )
 
-    def _bad(self, names: list[str]) -> None:
-        known = {s.name for s in self.skipped}
-        self.skipped += [Skipped(n, "unreadable when it was decoded; another image took its place") for n in names if n not in known]
+    def _bad(self, found: list[Skipped]) -> None:
+        self.skipped += [s for s in found if s not in self.skipped]
 
     def data_json(self) -> dict[str, object]:
         """What the run was trained on: fingerprint, counts, and every file that was left out."""
@@ -83,8 +93,10 @@ class Session:
         }
 
 
-def prepare(request: Request, progress: Progress = lambda what, done, total: None) -> Session:
-    """Read the data, ask the recipe, and decide; nothing is written."""
+def prepare(request: Request, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None) -> Session:
+    """Read the data, ask the recipe, and decide; nothing is written. `encoder` is a module of the user's own."""
+    if encoder is not None:
+        request = dataclasses.replace(request, encoder=OWN)
     source = open_source(request.data, limit=request.limit, download=request.download)
     memory, source = _in_memory(source, progress)
     stats = statistics(source)
@@ -107,7 +119,7 @@ def prepare(request: Request, progress: Progress = lambda what, done, total: Non
     )
     view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
     plan = dataclasses.replace(plan, input=encoder_input.to_json())
-    session = Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped))
+    session = Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), encoder)
     if request.minutes is not None:
         session.plan = _fit_in(session, request.minutes)
     return session
@@ -189,7 +201,7 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{gpu}"
 
 
-def reopen(out: Path, progress: Progress = lambda what, done, total: None) -> Session:
+def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None) -> Session:
     """The session of a run folder, as it was decided then; ValueError if the folder is no run or its data has changed."""
     if not (out / "plan.json").exists():
         raise ValueError(f"{out} is not a run: it has no plan.json; start one with `byol train DATA --out {out}`")
@@ -206,7 +218,7 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None) -> Se
         )
     s = plan.settings
     view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
-    session = Session(request, plan, source, view_plan, Input.from_json(plan.input), memory, list(source.skipped))
+    session = Session(request, plan, source, view_plan, Input.from_json(plan.input), memory, list(source.skipped), encoder)
     find_device(s.device)
     return session
 

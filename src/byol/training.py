@@ -89,12 +89,12 @@ class _Loop:
         self.module, self.method = method, _contract(method)
         self.record: Record = {}
         self.collapsed = False
-        self._suspects = 0
         self._saved = self._logged = time.monotonic()
         self._logged_step = start
         self._non_finite = torch.zeros((), device=plan.settings.device)
         method.train()
-        trim_log(run / "metrics.jsonl", start)
+        before = trim_log(run / "metrics.jsonl", start)
+        self._suspects = int(before.get("suspects", 0))  # measurements in a row that looked like collapse
 
     def update(self, step: int, passes: Iterator[tuple[Tensor, ...]]) -> None:
         """One optimiser step over `accumulate` forward passes, then the target, then perhaps a line of the log."""
@@ -156,6 +156,7 @@ class _Loop:
             "positive_cosine": m.positive_cosine,
             "negative_cosine": m.negative_cosine,
             **{k: float(v) for k, v in (out.metrics | self.method.diagnostics()).items()},
+            "suspects": self._suspects,
             "verdict": verdict,
             "reason": reason,
         }
@@ -202,12 +203,14 @@ def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: 
     return images / (time.monotonic() - began)
 
 
-def trim_log(path: Path, step: int) -> None:
-    """Drop the lines after `step`: they were logged after the checkpoint from which the run goes on."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _step_of(line) <= step]
-        checkpoint.write_atomically(path, "".join(line + "\n" for line in kept))
+def trim_log(path: Path, step: int) -> Record:
+    """Drop the lines after `step`, logged after the checkpoint from which the run goes on; returns the last one that stays."""
+    if not path.exists():
+        return {}
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+    checkpoint.write_atomically(path, "".join(line + "\n" for line in kept))
+    last: Record = json.loads(kept[-1]) if kept else {}
+    return last
 
 
 def _step_of(line: str) -> float:

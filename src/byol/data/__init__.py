@@ -1,0 +1,51 @@
+"""Data in any form -> named samples, their statistics, batches by step, and a doctor's report. Importing this imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from byol.data.decode import read_image
+from byol.data.doctor import describe, doctor
+from byol.data.doctor_report import DoctorReport
+from byol.data.labels import splits
+from byol.data.memory import load_memory
+from byol.data.named import names, splits_of
+from byol.data.open import open_source
+from byol.data.source import Headers, Kind, Reader, Skipped, Source, Unreadable, shown
+from byol.data.statistics import Statistics, statistics
+
+if TYPE_CHECKING:
+    from byol.data.loader import HostBatch, HostBatches, ids_at, steps_per_epoch
+
+__all__ = [
+    "DoctorReport",
+    "Headers",
+    "HostBatch",
+    "HostBatches",
+    "Kind",
+    "Reader",
+    "Skipped",
+    "Source",
+    "Statistics",
+    "Unreadable",
+    "describe",
+    "doctor",
+    "ids_at",
+    "load_memory",
+    "names",
+    "open_source",
+    "read_image",
+    "shown",
+    "splits",
+    "splits_of",
+    "statistics",
+    "steps_per_epoch",
+]
+
+
+def __getattr__(name: str) -> object:
+    # The loader needs torch, which takes seconds to import; `byol doctor` does without it.
+    if name in ("HostBatch", "HostBatches", "ids_at", "steps_per_epoch"):
+        return getattr(importlib.import_module("byol.data.loader"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

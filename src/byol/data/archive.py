@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import mmap
+import os
 import re
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from byol.data.labels import from_folders
 from byol.data.source import Progress, Skipped, Source, Unreadable, bytewise
 
 MEMBER_LIMIT: Final = 1 << 30  # bytes; a member that unpacks to more is no photo
+_PACKED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, Zstandard
 MEMORY_LIMIT: Final = 4 << 30  # bytes of images that a compressed tar may keep in memory
 
 
@@ -32,11 +33,13 @@ def open_archive(spec: str, path: Path, *, limit: int | None = None, progress: P
     """
     blobs: Blobs
     try:
-        if zipfile.is_zipfile(path):
+        if _is_zip(path):
             blobs, skipped, ignored = _open_zip(path)
         else:
             blobs, skipped, ignored = _open_tar(path)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError) as error:
+    except Unreadable as error:
+        raise ValueError(f"{spec} {error}") from error
+    except Exception as error:  # zipfile and tarfile raise nearly every type of exception on damaged bytes
         raise ValueError(f"{spec} is a damaged archive ({error}); make or fetch it again") from error
     return source_of(
         blobs,
@@ -48,6 +51,24 @@ def open_archive(spec: str, path: Path, *, limit: int | None = None, progress: P
         ignored=ignored,
         progress=progress,
     )
+
+
+def is_archive(path: Path) -> bool:
+    """True for a zip or a tar, also for one that is damaged further on."""
+    if _is_zip(path):
+        return True
+    if _start(path).startswith(_PACKED):
+        return any(suffix in (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst") for suffix in path.suffixes)
+    return _start(path)[257:262] == b"ustar"
+
+
+def _is_zip(path: Path) -> bool:
+    return _start(path).startswith(b"PK\x03\x04") or zipfile.is_zipfile(path)
+
+
+def _start(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(512)
 
 
 def safe(name: str) -> bool:
@@ -82,7 +103,7 @@ class _Zip:
         try:
             with self._zip().open(info) as member:
                 head = member.read(sniff.HEAD)
-        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except Exception as error:  # as above
             raise Unreadable(_zip_reason(error)) from error
         # What does not begin like an image is not unpacked any further.
         if sniff.format_of(head) is None:
@@ -95,7 +116,7 @@ class _Zip:
             raise Unreadable(f"unpacks to {info.file_size:,} bytes")
         try:
             return self._zip().read(info)
-        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except Exception as error:  # as above
             raise Unreadable(_zip_reason(error)) from error
 
 
@@ -173,8 +194,7 @@ class _Members:
 
 
 def _open_tar(path: Path) -> tuple[Blobs, list[Skipped], int]:
-    with open(path, "rb") as file:
-        packed = file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
+    packed = _start(path).startswith(_PACKED)
     members = _unpack(path) if packed else _index(path)
     names = sorted(members.places, key=bytewise)
     if packed:
@@ -207,20 +227,22 @@ def _gather(archive: tarfile.TarFile, members: _Members, keep: bool) -> None:
                 members.ignored += 1
                 continue
             name = _plain(member.name)
-            members.places[name] = (member.offset_data, member.size)
             if keep:
                 members.data[name] = _member_bytes(archive, member)
                 held += len(members.data[name])
+            members.places[name] = (member.offset_data, member.size)
             if held > MEMORY_LIMIT:
-                raise ValueError(
-                    f"{archive.name} is compressed as one stream and holds more than {MEMORY_LIMIT >> 30} GB of images; "
+                raise Unreadable(
+                    f"is compressed as one stream and holds more than {MEMORY_LIMIT >> 30} GB of images; "
                     "unpack it, or pack it as an uncompressed .tar or a .zip"
                 )
-    except (tarfile.ReadError, EOFError, zlib.error) as error:
+    except Unreadable:
+        raise
+    except Exception as error:
         # Half an archive still holds good images; what is lost is said.
         if not members.places:
             raise
-        members.skipped.append(Skipped(Path(str(archive.name)).name, f"the archive ends early ({str(error)[:60]})"))
+        members.skipped.append(Skipped(Path(os.fsdecode(archive.name or "")).name, f"the archive ends early ({str(error)[:60]})"))
 
 
 def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +15,9 @@ from byol.data.encoded import limited
 from byol.data.labels import Labels, from_values
 from byol.data.source import Depth, Headers, Kind, Pixels, Source, SourceKind
 
-_X: Final = ("x", "X", "images", "image", "data", "x_train", "X_train", "arr_0")
-_Y: Final = ("y", "Y", "labels", "label", "targets", "target", "y_train", "Y_train", "arr_1")
-_CLASSES: Final = ("classes", "class_names", "label_names")
+_X: Final[tuple[str, ...]] = ("x", "X", "images", "image", "data", "x_train", "X_train", "arr_0")
+_Y: Final[tuple[str, ...]] = ("y", "Y", "labels", "label", "targets", "target", "y_train", "Y_train", "arr_1")
+_CLASSES: Final[tuple[str, ...]] = ("classes", "class_names", "label_names")
 
 
 @dataclass
@@ -37,11 +35,11 @@ class ArrayReader:
 
     def read(self, index: int) -> Pixels:
         if self.x is None:
-            self.x = _load(Path(self.path))[self.key]
+            self.x = _load(Path(self.path), self.key)
         row = self.x[index]
         row = row[..., None] if self.layout == "NHW" else np.moveaxis(row, 0, 2) if self.layout == "NCHW" else row
         # A copy, so that nobody writes into the caller's array or a mapped file.
-        return finite(np.array(as_depth(row, self.dtype), order="C"))
+        return finite(np.ascontiguousarray(as_depth(row, self.dtype)))
 
 
 def open_array(
@@ -56,32 +54,43 @@ def open_array(
 
 def open_array_file(spec: str, path: Path, *, limit: int | None = None) -> Source:
     """An .npy of images, or an .npz that holds them as x (or images, data), with classes as y (or labels) if it has any."""
-    arrays = _load(path)
-    key = next((k for k in ("", *_X) if k in arrays), None)
+    keys = _keys(path)
+    key = keys[0] if len(keys) == 1 else next((k for k in _X if k in keys), None)
     if key is None:
-        images = [k for k, a in arrays.items() if a.ndim in (3, 4)]
-        if len(images) != 1:
-            raise ValueError(f"{spec} has the arrays {', '.join(arrays) or '(none)'} and none is called x; save it as x=images[, y=classes]")
-        key = images[0]
-    y = next((arrays[k] for k in _Y if k in arrays and k != key), None)
-    names = next((arrays[k] for k in _CLASSES if k in arrays), None)
-    source = _source(spec, "array", arrays[key], y, path=str(path.absolute()), key=key, names=names)
+        raise ValueError(f"{spec} has the arrays {', '.join(keys) or '(none)'} and none is called x; save it as x=images[, y=classes]")
+    y, names = (next((_load(path, k) for k in known if k in keys and k != key), None) for known in (_Y, _CLASSES))
+    source = _source(spec, "array", _load(path, key), y, path=str(path.absolute()), key=key, names=names)
     return limited(source, limit)
 
 
-def _load(path: Path) -> dict[str, Pixels]:
-    """The arrays of a file by name; that of an .npy is called "" and is mapped."""
+def _keys(path: Path) -> list[str]:
+    """The names of the arrays of an .npz; [""] for an .npy."""
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return {"": loaded}
+            return [""]
         with loaded:
-            return {k: loaded[k] for k in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
-            message = f"{path} holds Python objects (pickle), which could run code; save plain arrays of numbers"
-            raise ValueError(message) from error
-        raise ValueError(f"{path} is damaged or no NumPy file ({str(error)[:80]}); save it again") from error
+            return list(loaded.files)
+    except Exception as error:  # numpy and zipfile raise nearly every type of exception on damaged bytes
+        raise ValueError(_damage(path, error)) from error
+
+
+def _load(path: Path, key: str) -> Pixels:
+    """One array of a file; that of an .npy is called "" and is mapped, not loaded."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return np.asarray(loaded[key])
+    except Exception as error:  # numpy and zipfile raise nearly every type of exception on damaged bytes
+        raise ValueError(_damage(path, error)) from error
+
+
+def _damage(path: Path, error: Exception) -> str:
+    if "allow_pickle" in str(error) or "Object arrays" in str(error) or "Python objects" in str(error):
+        return f"{path} holds Python objects (pickle), which could run code; save plain arrays of numbers"
+    return f"{path} is damaged or no NumPy file ({str(error)[:80]}); save it again"
 
 
 def _source(
@@ -156,6 +165,6 @@ def _labels(spec: str, y: Sequence[object] | Pixels | None, n: int, names: npt.N
         raise ValueError(f"{spec} has {n:,} images, but its classes have the shape {values.shape}; give one class per image")
     if values.dtype.kind == "f" and not all(float(v).is_integer() for v in values[np.isfinite(values)]):
         raise ValueError(f"{spec} has fractions as classes (first {values[0]}); give whole numbers or names")
-    if names is not None and values.dtype.kind in "iu" and names.ndim == 1 and -1 <= values.min() and values.max() < len(names):
+    if names is not None and values.dtype.kind in "iu" and names.ndim == 1 and values.min() >= -1 and values.max() < len(names):
         return Labels(values.astype(np.int64), tuple(str(v) for v in names.tolist()))
     return from_values(values.tolist())

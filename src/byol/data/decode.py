@@ -82,16 +82,21 @@ def _bits(image: Image.Image) -> int:
     """Bits per channel in the file, where that can be more than Pillow keeps (PNG, TIFF); else 8."""
     if image.format == "TIFF" and hasattr(image, "tag_v2"):
         return int(max(image.tag_v2.get(258, (8,))))
-    raw = image.tile[0].args if image.tile else ""  # e.g. "RGB;16B"
-    return 16 if ";16" in str(raw) else 8
+    tiles = getattr(image, "tile", [])  # what is to be decoded, e.g. with "RGB;16B"
+    return 16 if tiles and ";16" in str(tiles[0].args) else 8
 
 
 def _grey_palette(image: Image.Image) -> bool:
-    if image.palette is None or image.palette.rawmode not in ("RGB", "BGRX"):
+    if image.palette is None:
         return False
-    raw = np.frombuffer(bytes(image.palette.palette), np.uint8)
-    width = len(image.palette.rawmode)
-    colours = raw[: len(raw) // width * width].reshape(-1, width)
+    raw, data = image.palette.getdata()
+    if raw not in ("RGB", "BGRX", "RGB;L"):
+        return False
+    values = np.frombuffer(data, np.uint8)
+    # "RGB;L" is all reds, then all greens, then all blues; the others go colour by colour.
+    width = 4 if raw == "BGRX" else 3
+    values = values[: len(values) // width * width]
+    colours = values.reshape(width, -1).T if raw == "RGB;L" else values.reshape(-1, width)
     return bool((colours[:, 0] == colours[:, 1]).all() and (colours[:, 0] == colours[:, 2]).all())
 
 
@@ -160,7 +165,7 @@ def depth_of(dtype: np.dtype[np.generic]) -> Depth:
 
 
 def as_depth(array: Pixels, depth: Depth) -> Pixels:
-    """The values as `depth`; True and False become 255 and 0."""
+    """A copy of the values as `depth`; True and False become 255 and 0."""
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
     return array.astype(depth)

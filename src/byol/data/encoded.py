@@ -174,4 +174,3 @@ def _kind(blobs: Blobs, index: int) -> str:
             return sniff.kind_of(file.read(sniff.HEAD))
     except (OSError, Unreadable) as error:
         return str(error)
-

@@ -78,7 +78,7 @@ def _walk(root: Path, top: str, listing: _Listing, seen: set[tuple[int, int]], l
             name = f"{relative}/{entry.name}" if relative else entry.name
             if hidden(entry.name):
                 listing.ignored += 1
-            elif not entry.is_dir():
+            elif not _is(entry.is_dir):
                 _file(entry, name, listing)
             elif entry.is_symlink():
                 link(name)
@@ -88,9 +88,16 @@ def _walk(root: Path, top: str, listing: _Listing, seen: set[tuple[int, int]], l
 
 def _file(entry: os.DirEntry[str], name: str, listing: _Listing) -> None:
     # Opening a pipe or a device would wait for ever, so only regular files are opened.
-    if entry.is_file():
+    if _is(entry.is_file):
         listing.names.append(name)
     elif entry.is_symlink() and sniff.promised(name):
         listing.skipped.append(Skipped(name, "a link to nothing"))
     else:
         listing.ignored += 1
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError:  # a link to itself
+        return False

@@ -96,9 +96,7 @@ def _npy(file: BinaryIO, size: int) -> Header:
 def columns(headers: Sequence[Header]) -> Headers:
     """Headers, one after the other -> the same as columns."""
     kinds: dict[Kind, int] = {}
-    rows = np.array(
-        [(h.height, h.width, h.nbytes, kinds.setdefault(h.kind, len(kinds))) for h in headers], np.int64
-    ).reshape(-1, 4)
+    rows = np.array([(h.height, h.width, h.nbytes, kinds.setdefault(h.kind, len(kinds))) for h in headers], np.int64).reshape(-1, 4)
     return Headers(rows[:, 0].astype(np.int32), rows[:, 1].astype(np.int32), rows[:, 2].copy(), rows[:, 3].astype(np.int32), tuple(kinds))
 
 

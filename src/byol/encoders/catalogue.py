@@ -37,16 +37,13 @@ def names() -> list[str]:
 
 
 def describe(name: str, *, input: Input | None = None) -> str:
-    """One line on an encoder: shape, parameters (for RGB unless `input` says otherwise), features, and the stem with the reason."""
+    """One line on an encoder: parameters (for RGB unless `input` says otherwise), features, and the stem with the reason for it."""
     name = canonical(name)
-    if name.startswith("timm:"):
+    shape = _shape(name, input.size if input else resnet.SMALL_IMAGE + 1)
+    if shape is None:
         return f"timm's {name.removeprefix('timm:')}, pooled features"
-    # Nothing is drawn on the meta device, so that even 375 million parameters are counted at once.
-    with torch.device("meta"):
-        net = _build(name, input or _rgb(resnet.SMALL_IMAGE + 1), False)
-    assert isinstance(net, resnet.ResNet)
-    millions = sum(p.numel() for p in net.parameters()) / 1e6
-    return f"{_shape(name)}, {millions:.1f} M, {net.dim} features; {_stem(name, input)}"
+    millions = shape.parameters(input.channels if input else 3) / 1e6
+    return f"{millions:.1f} M parameters, {shape.dim} features; {_stem(name, shape, input)}"
 
 
 def canonical(name: str) -> str:
@@ -56,7 +53,7 @@ def canonical(name: str) -> str:
         return name
     if timm_nets.is_known(bare):
         return f"timm:{bare}"
-    near = difflib.get_close_matches(bare, {*names(), *timm_nets.known()}, n=3)
+    near = difflib.get_close_matches(bare.split(".")[0], sorted({*names(), *timm_nets.known()}), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "see `byol list encoders`"
     raise ValueError(f"no encoder {name!r}; {hint}")
 
@@ -84,14 +81,18 @@ def pretrained_note(name: str) -> str:
 
 
 def _build(name: str, input: Input, zero_init: bool) -> nn.Module:
-    if spec := resnet.parse(name):
-        stem = spec.stem or resnet.stem_for(input.size)
-        return resnet.resnet(spec.depth, spec.width, channels=input.channels, stem=stem, zero_init=zero_init)
-    if shape := small.parse(name):
-        return small.small(shape, channels=input.channels, zero_init=zero_init)
+    if shape := _shape(name, input.size):
+        return resnet.ResNet(shape, channels=input.channels, zero_init=zero_init)
     if zero_init:
         raise ValueError(f"zero_init is for resnet and small encoders, not {name}; leave it out")
     return timm_nets.build(name.removeprefix("timm:"), input)
+
+
+def _shape(name: str, size: int) -> resnet.Shape | None:
+    """The shape of one of ours for images of so many pixels, or None for timm's."""
+    if spec := resnet.parse(name):
+        return resnet.shape(spec.depth, spec.width, spec.stem or resnet.stem_for(size))
+    return small.parse(name)
 
 
 def _pretrained(name: str, input: Input) -> Encoder:
@@ -115,29 +116,21 @@ def _timm_name(name: str) -> str:
 
 
 def _dim(net: nn.Module, input: Input) -> int:
-    return net.dim if isinstance(net, resnet.ResNet) else measure_dim(net, input)
+    return net.shape.dim if isinstance(net, resnet.ResNet) else measure_dim(net, input)
 
 
 def _resnets() -> list[str]:
     return [f"resnet{depth}{'' if width == 1 else f'x{width}'}" for depth in resnet.DEPTHS for width in (1, 2, 3, 4)]
 
 
-def _shape(name: str) -> str:
-    if spec := resnet.parse(name):
-        return f"ResNet-{spec.depth}" + (f" {spec.width}x" if spec.width > 1 else "")
-    shape = small.parse(name) or small.Spec()
-    return f"4 x {shape.depth} residual blocks, {shape.width} to {8 * shape.width} channels"
-
-
-def _stem(name: str, input: Input | None) -> str:
-    spec, shape = resnet.parse(name), small.parse(name)
-    asked = small.stem(shape) if shape else spec.stem if spec else None
-    if asked:
-        return str(asked)
+def _stem(name: str, shape: resnet.Shape, input: Input | None) -> str:
+    spec = resnet.parse(name)
+    if spec is None or spec.stem:
+        return str(shape.stem)
     if input is None:
-        return f"{resnet.STEM_LARGE}, or {resnet.STEM_SMALL} up to {resnet.SMALL_IMAGE} px"
+        return f"7x7/2 stem, 3x3/1 up to {resnet.SMALL_IMAGE} px"
     relation = "up to" if input.size <= resnet.SMALL_IMAGE else "above"
-    return f"{resnet.stem_for(input.size)}, the choice {relation} {resnet.SMALL_IMAGE} px"
+    return f"{shape.stem}, the choice {relation} {resnet.SMALL_IMAGE} px"
 
 
 def _rgb(size: int) -> Input:

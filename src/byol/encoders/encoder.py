@@ -26,6 +26,7 @@ class Encoder(nn.Module):
         self.input = input
         self.name = name
         self.custom = custom  # made elsewhere: the name alone does not rebuild it
+        self.provenance: dict[str, object] = {}  # where the weights come from, as JSON values; filled when they are read from a file
         self._build = build  # a new net of the same kind, from torch's generator; None: these weights are worth keeping
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ shortcut of ResNet-18 and 34.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -35,11 +34,38 @@ class Stem:
     pool: bool
 
     def __str__(self) -> str:
-        return f"{self.kernel}x{self.kernel}/{self.stride} stem{' and max-pooling' if self.pool else ''}"
+        return f"{self.kernel}x{self.kernel}/{self.stride} stem{' + pool' if self.pool else ''}"
 
 
 STEM_LARGE = Stem(7, 2, pool=True)
 STEM_SMALL = Stem(3, 1, pool=False)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All that decides the layers of a residual net, but for the channels of the images."""
+
+    blocks: tuple[int, int, int, int]  # of each stage
+    bottleneck: bool  # blocks of 1x1, 3x3 and 1x1 convolutions with four times the channels, not of two 3x3
+    base: int  # channels of the stem and of the first stage, doubled by each later stage
+    stem: Stem
+
+    @property
+    def dim(self) -> int:
+        """Features that come out."""
+        return self.base * 8 * (4 if self.bottleneck else 1)
+
+    def parameters(self, channels: int) -> int:
+        """Numbers to learn, without building the net: convolutions have no bias, each of their outputs a scale and an offset."""
+        total, inputs = self.base * (channels * self.stem.kernel**2 + 2), self.base
+        for stage, blocks in enumerate(self.blocks):
+            c = self.base * 2**stage
+            outputs = 4 * c if self.bottleneck else c
+            for _ in range(blocks):
+                total += c * (inputs + 2 + 9 * c + 2) + outputs * (c + 2) if self.bottleneck else c * (9 * inputs + 2 + 9 * c + 2)
+                total += outputs * (inputs + 2) if inputs != outputs else 0
+                inputs = outputs
+        return total
 
 
 class BasicBlock(nn.Module):
@@ -88,30 +114,27 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """(B, channels, H, W) -> (B, dim), the global average of the last stage; dim = 8 * base, times 4 with bottlenecks.
+    """(B, channels, H, W) -> (B, shape.dim), the global average of the last stage.
 
-    `blocks`: residual blocks of each of the four stages; `base`: channels of the stem and the first stage, doubled by each later one.
     `zero_init`: the last scale of each block starts at 0, so that blocks start as the identity: the released code does so
     (bottlenecks only), the paper's runs started at 1.
     """
 
-    def __init__(
-        self, blocks: Sequence[int], *, bottleneck: bool, base: int, channels: int = 3, stem: Stem = STEM_LARGE, zero_init: bool = False
-    ) -> None:
+    def __init__(self, shape: Shape, *, channels: int = 3, zero_init: bool = False) -> None:
         super().__init__()
+        self.shape = shape
         self.zero_init = zero_init
-        self.conv1 = _conv(channels, base, stem.kernel, stem.stride)
-        self.bn1 = nn.BatchNorm2d(base)
+        stem, block = shape.stem, Bottleneck if shape.bottleneck else BasicBlock
+        self.conv1 = _conv(channels, shape.base, stem.kernel, stem.stride)
+        self.bn1 = nn.BatchNorm2d(shape.base)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem.pool else nn.Identity()
-        block = Bottleneck if bottleneck else BasicBlock
-        width = [base * 2**i for i in range(4)]
-        inputs = [base, *(w * block.expansion for w in width[:3])]
-        self.layer1 = _stage(block, inputs[0], width[0], blocks[0], stride=1)
-        self.layer2 = _stage(block, inputs[1], width[1], blocks[1], stride=2)
-        self.layer3 = _stage(block, inputs[2], width[2], blocks[2], stride=2)
-        self.layer4 = _stage(block, inputs[3], width[3], blocks[3], stride=2)
-        self.dim = width[3] * block.expansion
+        width = [shape.base * 2**i for i in range(4)]
+        inputs = [shape.base, *(w * block.expansion for w in width[:3])]
+        self.layer1 = _stage(block, inputs[0], width[0], shape.blocks[0], stride=1)
+        self.layer2 = _stage(block, inputs[1], width[1], shape.blocks[1], stride=2)
+        self.layer3 = _stage(block, inputs[2], width[2], shape.blocks[2], stride=2)
+        self.layer4 = _stage(block, inputs[3], width[3], shape.blocks[3], stride=2)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,6 +153,18 @@ class ResNet(nn.Module):
             for m in self.modules():
                 if isinstance(m, BasicBlock | Bottleneck):
                     nn.init.zeros_((m.bn3 if isinstance(m, Bottleneck) else m.bn2).weight)
+
+
+def resnet(depth: int, width: int = 1, *, channels: int = 3, stem: Stem = STEM_LARGE, zero_init: bool = False) -> ResNet:
+    """The paper's ResNet of that depth, every channel count times the width: 512 features up to depth 34, else 2048, times the width."""
+    return ResNet(shape(depth, width, stem), channels=channels, zero_init=zero_init)
+
+
+def shape(depth: int, width: int, stem: Stem) -> Shape:
+    """What `resnet` builds. ValueError for a depth that the paper does not have."""
+    if depth not in DEPTHS or width < 1:
+        raise ValueError(f"no ResNet-{depth} of width {width}; give depth {', '.join(map(str, DEPTHS))} and width 1 or more")
+    return Shape(DEPTHS[depth], depth >= 50, 64 * width, stem)
 
 
 @dataclass(frozen=True)
@@ -153,11 +188,6 @@ def parse(name: str) -> Spec | None:
 def stem_for(size: int) -> Stem:
     """The stem for images of so many pixels: small images keep their resolution."""
     return STEM_SMALL if size <= SMALL_IMAGE else STEM_LARGE
-
-
-def resnet(depth: int, width: int = 1, *, channels: int = 3, stem: Stem = STEM_LARGE, zero_init: bool = False) -> ResNet:
-    """The ResNet of the paper with that depth, every channel count times the width: 512 or 2048 features, times the width."""
-    return ResNet(DEPTHS[depth], bottleneck=depth >= 50, base=64 * width, channels=channels, stem=stem, zero_init=zero_init)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:

@@ -22,7 +22,7 @@ FORMAT = "byol encoder 1"
 
 
 def description(encoder: Encoder, extra: Mapping[str, object]) -> dict[str, object]:
-    """What has to be known to use the encoder, as JSON values; `extra` is where it comes from."""
+    """What has to be known to use the encoder, as JSON values; `extra` adds to where it comes from."""
     return {
         "format": FORMAT,
         "name": encoder.name,
@@ -30,7 +30,7 @@ def description(encoder: Encoder, extra: Mapping[str, object]) -> dict[str, obje
         "dim": encoder.dim,
         "input": encoder.input.to_json(),
         "byol": importlib.metadata.version("byol"),
-        "provenance": dict(extra),
+        "provenance": {**encoder.provenance, **extra},
     }
 
 
@@ -52,13 +52,13 @@ def load_weights(path: Path, *, net: nn.Module | None = None) -> Encoder:
     ValueError for a file that is missing, damaged, foreign, or of another network; nothing in it can run.
     """
     facts = _facts(path)
-    name, input = str(facts["name"]), Input.from_json(_mapping(path, facts["input"]))
-    if net is not None:
-        encoder = wrap(net, input=input, name=name)
-    elif facts.get("custom"):
+    name, input = str(facts["name"]), _input(path.with_suffix(".json"), facts["input"])
+    if net is None and facts.get("custom"):
         raise ValueError(f"{path} holds the weights of a module of your own ({name}); pass that module as net=")
-    else:
-        encoder = load(name, input=input)
+    try:
+        encoder = load(name, input=input) if net is None else wrap(net, input=input, name=name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     try:
         encoder.net.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
@@ -66,6 +66,7 @@ def load_weights(path: Path, *, net: nn.Module | None = None) -> Encoder:
     if encoder.dim != facts["dim"]:
         raise ValueError(f"{path} is an encoder of {facts['dim']} features, and {name} gives {encoder.dim}; pass the module it was made of")
     kept = Encoder(encoder.net, dim=encoder.dim, input=input, name=name, custom=bool(facts.get("custom")))
+    kept.provenance = _mapping(path.with_suffix(".json"), facts.get("provenance", {}))
     return kept.eval()
 
 
@@ -87,6 +88,13 @@ def _facts(path: Path) -> dict[str, object]:
     if _sha256(path) != facts["sha256"]:
         raise ValueError(f"{path} is truncated or was changed: its SHA-256 is not that of {beside.name}; copy or export both again")
     return facts
+
+
+def _input(where: Path, value: object) -> Input:
+    try:
+        return Input.from_json(_mapping(where, value))
+    except TypeError as error:
+        raise ValueError(f"{where} does not describe an encoder: its input {error}; copy or export it again") from error
 
 
 def _mapping(where: Path, value: object) -> dict[str, object]:

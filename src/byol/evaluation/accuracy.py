@@ -7,9 +7,13 @@ from torch import Tensor
 
 
 def hits(scores: Tensor, labels: Tensor, k: int = 1) -> Tensor:
-    """(..., N, C) scores, (N,) labels -> (..., N) bool: the label is among the k highest; of equal scores the lower class is first."""
+    """(..., N, C) scores, (N,) labels -> (..., N) bool: the label is among the k highest.
+
+    Of equal scores the lower class is first. A classifier that diverged has no hit: nothing is below a NaN.
+    """
+    classes = scores.shape[-1]
     labels = labels.expand(scores.shape[:-1])[..., None]
     own = scores.gather(-1, labels)
-    lower = torch.arange(scores.shape[-1], device=scores.device) < labels
-    ahead = (scores > own) | ((scores == own) & lower)
-    return ahead.sum(-1) < k
+    higher = torch.arange(classes, device=scores.device) > labels
+    behind = (scores < own) | ((scores == own) & higher)
+    return classes - 1 - behind.sum(-1) < k

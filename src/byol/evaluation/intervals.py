@@ -37,4 +37,4 @@ def _t95(df: int) -> float:
         return _T95[df - 1]
     z = Z95
     terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
-    return z + sum(term / df ** (i + 1) for i, term in enumerate(terms))
+    return z + sum(term / float(df) ** i for i, term in enumerate(terms, start=1))

@@ -20,13 +20,16 @@ class Knn:
     k: int = 20  # neighbours; as many as there are labels where there are fewer
     temperature: float | None = 0.1  # weights exp(cos / T); None: one vote each
 
-    name = "knn"
-
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ValueError(f"k is {self.k}; give 1 or more neighbours")
         if self.temperature is not None and self.temperature <= 0:
             raise ValueError(f"the temperature is {self.temperature:g}; give a number above 0, or none for plain votes")
+
+    @property
+    def name(self) -> str:
+        """`knn`; with other settings than the defaults they are part of it, so that results do not replace each other."""
+        return "knn" if self == Knn() else f"knn-k{self.k}-" + ("plain" if self.temperature is None else f"T{self.temperature:g}")
 
     def describe(self) -> str:
         """`knn k=20 T=0.1, cosine`"""
@@ -43,13 +46,13 @@ class Knn:
             mean = train.mean(0)
             train, test = train - mean, test - mean
         k = min(self.k, len(train))
-        chosen: Settings = {"k": k} | ({"centred": "train mean subtracted"} if task.centred else {})
+        chosen: Settings = {"k": k}
+        if task.centred:
+            chosen["centred"] = "train mean subtracted"
         return Prediction(votes(train, task.train_y, test, classes=task.classes, k=k, temperature=self.temperature), chosen)
 
 
-def knn(
-    train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, *, k: int = 20, temperature: float | None = 0.1
-) -> float:
+def knn(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, *, k: int = 20, temperature: float | None = 0.1) -> float:
     """(n, D), (n,), (m, D), (m,) -> the share of test samples whose class the k nearest training samples name."""
     classes = int(torch.maximum(train_y.max(), test_y.max())) + 1
     found = votes(train_x, train_y, test_x, classes=classes, k=k, temperature=temperature)
@@ -66,7 +69,7 @@ def votes(train_x: Tensor, train_y: Tensor, test_x: Tensor, *, classes: int, k: 
         raise ValueError(f"k={k} neighbours are asked for and there are {len(train_x)} training samples; give a smaller k")
     train, test = normalize(train_x, dim=1), normalize(test_x, dim=1)
     rows = max(1, _CHUNK // len(train))
-    return torch.cat([_vote(chunk @ train.T, train_y, classes, k, temperature) for chunk in test.split(rows)])
+    return torch.cat([_vote(chunk @ train.T, train_y, classes, k, temperature) for chunk in torch.split(test, rows)])
 
 
 def _vote(similarity: Tensor, train_y: Tensor, classes: int, k: int, temperature: float | None) -> Tensor:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Objective = Callable[[Tensor], tuple[Tensor, Tensor]]  # (P, M) points -> (P,) values, (P, M) gradients
-Pair = tuple[Tensor, Tensor, Tensor]  # step s (P, M), change of the gradient y (P, M), 1 / s.y (P,)
+# (Q, M) points of the problems numbered in (Q,) -> (Q,) values, (Q, M) gradients
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Pair = tuple[Tensor, Tensor, Tensor]  # step s (Q, M), change of the gradient y (Q, M), 1 / s.y (Q,)
 
-_HALVINGS = 25
-_ARMIJO = 1e-4
+_HALVINGS = 12
+_DESCENT = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,33 +21,73 @@ class Minimum:
     """Where the minimisations ended."""
 
     x: Tensor  # (P, M)
-    value: Tensor  # (P,)
-    iterations: int
+    iterations: int  # of the slowest
     converged: Tensor  # (P,) bool: the gradient's norm reached the tolerance
 
 
+@dataclass(eq=False)
+class _State:
+    """The problems that still move."""
+
+    ids: Tensor  # (Q,)
+    x: Tensor  # (Q, M)
+    value: Tensor  # (Q,)
+    grad: Tensor  # (Q, M)
+    stuck: Tensor  # (Q,) bool: no step along the last direction went lower
+    pairs: list[Pair]  # oldest first
+
+    def take(self, rows: Tensor) -> _State:
+        pairs = [(s[rows], y[rows], rho[rows]) for s, y, rho in self.pairs]
+        return _State(self.ids[rows], self.x[rows], self.value[rows], self.grad[rows], self.stuck[rows], pairs)
+
+
 def minimise(objective: Objective, x: Tensor, *, tolerance: float, limit: int, memory: int = 10) -> Minimum:
-    """(P, M) starts -> the minima of P independent problems; stops where the gradient's norm is at most `tolerance`.
+    """(P, M) starts -> the minima of P independent problems; each stops when its gradient's norm is at most `tolerance`.
 
-    A problem that is done, or that rounding keeps from getting lower, stands still while the others go on.
+    One that rounding keeps from getting any lower stops as well. Those that stopped cost nothing more.
     """
-    value, grad = objective(x)
-    pairs: deque[Pair] = deque(maxlen=memory)
-    stuck = torch.zeros_like(value, dtype=torch.bool)
-    iterations = 0
-    while iterations < limit:
-        done = (grad.norm(dim=1) <= tolerance) | stuck
-        if bool(done.all()):
+    ids = torch.arange(len(x), device=x.device)
+    value, grad = objective(x, ids)
+    state = _State(ids, x, value, grad, torch.zeros_like(ids, dtype=torch.bool), [])
+    found, converged, iterations = x.clone(), torch.zeros_like(state.stuck), 0
+    for iterations in range(limit + 1):
+        near = state.grad.norm(dim=1) <= tolerance
+        found[state.ids], converged[state.ids] = state.x, near
+        moving = ~(near | state.stuck)
+        if iterations == limit or not bool(moving.any()):
             break
-        direction = _direction(grad, pairs).masked_fill(done[:, None], 0)
-        new_x, new_value, new_grad, failed = _line_search(objective, x, value, grad, direction)
-        pairs.append(_pair(new_x - x, new_grad - grad))
-        x, value, grad, stuck = new_x, new_value, new_grad, stuck | failed
-        iterations += 1
-    return Minimum(x, value, iterations, grad.norm(dim=1) <= tolerance)
+        state = _step(objective, state if bool(moving.all()) else state.take(moving), memory)
+    return Minimum(found, iterations, converged)
 
 
-def _direction(grad: Tensor, pairs: deque[Pair]) -> Tensor:
+def _step(objective: Objective, now: _State, memory: int) -> _State:
+    """One iteration of every problem."""
+    direction = _direction(now.grad, now.pairs)
+    slope = (direction * now.grad).sum(1)
+    step = torch.ones_like(now.value)
+    for _ in range(_HALVINGS):
+        x = now.x + step[:, None] * direction
+        value, grad = objective(x, now.ids)
+        good = _descends(now.value, slope, value, (direction * grad).sum(1), step)
+        if bool(good.all()):
+            break
+        step = torch.where(good, step, step / 2)
+    else:
+        x, grad = torch.where(good[:, None], x, now.x), torch.where(good[:, None], grad, now.grad)
+        value = torch.where(good, value, now.value)
+    pairs = [*now.pairs, _pair(x - now.x, grad - now.grad)][-memory:]
+    return _State(now.ids, x, value, grad, ~good, pairs)
+
+
+def _descends(value: Tensor, slope: Tensor, new_value: Tensor, new_slope: Tensor, step: Tensor) -> Tensor:
+    """Armijo's rule; where rounding hides the change in value, its form in slopes (Hager and Zhang 2005, eq. 4.1)."""
+    by_value = new_value <= value + _DESCENT * step * slope
+    noise = 32 * torch.finfo(value.dtype).eps * value.abs()
+    by_slope = (new_value <= value + noise) & (new_slope <= (2 * _DESCENT - 1) * slope)
+    return by_value | by_slope
+
+
+def _direction(grad: Tensor, pairs: list[Pair]) -> Tensor:
     """The two-loop recursion: minus the approximate inverse Hessian times the gradient; downhill in any case."""
     q, alphas = grad.clone(), []
     for s, y, rho in reversed(pairs):
@@ -66,22 +106,3 @@ def _pair(s: Tensor, y: Tensor) -> Pair:
     sy = (s * y).sum(1)
     keep = sy > torch.finfo(s.dtype).eps * (y * y).sum(1)
     return s, y, torch.where(keep, 1 / sy.where(keep, torch.ones_like(sy)), 0)
-
-
-def _line_search(
-    objective: Objective, x: Tensor, value: Tensor, grad: Tensor, direction: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Halve each problem's step until it descends enough (Armijo) -> point, value, gradient, (P,) whether it failed to."""
-    slope = (direction * grad).sum(1)
-    # Rounding of the value must not turn good steps down near the minimum.
-    slack = 4 * torch.finfo(x.dtype).eps * value.abs()
-    step = torch.ones_like(value)
-    for _ in range(_HALVINGS):
-        new_x = x + step[:, None] * direction
-        new_value, new_grad = objective(new_x)
-        good = new_value <= value + _ARMIJO * step * slope + slack
-        if bool(good.all()):
-            return new_x, new_value, new_grad, ~good
-        step = torch.where(good, step, step / 2)
-    back = good[:, None]
-    return torch.where(back, new_x, x), torch.where(good, new_value, value), torch.where(back, new_grad, grad), ~good

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,16 +17,18 @@ from byol.evaluation.accuracy import hits
 from byol.evaluation.logistic import Axes, axes, fit
 from byol.evaluation.probe import Prediction, Settings, Task
 
-GRID = tuple(10 ** (k / 2) for k in range(-10, 3))  # 1e-5 .. 10
-_FEW = 2500  # labels; below, one part held out is too small to choose by, and all folds together are not
+GRID = tuple(10 ** (k / 2) for k in range(-2, 9))  # 0.1 .. 10,000
+_FEW = 1000  # labels; below, one part held out is too small to choose by, and all folds together are not
 _FOLDS = 5
-_UNCHOSEN = 0.1  # with one label per class there is nothing to hold out; near the best on pixels and random features
+_TOO_FEW = 5  # labels per class; below, choosing by them is worse than the default of scikit-learn
+_UNCHOSEN = 1.0
+_ROUGH = 1e-3  # tolerance while choosing; the classifier that is tested is solved to 1e-5
 _BYTES = 1 << 29  # of the logits of all problems solved together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """The protocol; strengths weigh |W|^2 / 2 against the mean cross-entropy."""
+    """The protocol; a strength weighs |W|^2 / 2 against the summed cross-entropy: 1 / C of scikit-learn."""
 
     grid: tuple[float, ...] = GRID
     held_out: float = 0.2  # share of the training labels to choose by
@@ -48,7 +51,8 @@ class Linear:
         return {
             "solver": "L-BFGS",
             "features": "standardised by the training set",
-            "l2_grid": " ".join(f"{v:.3g}" for v in self.grid),
+            "l2": "on the summed cross-entropy: 1 / C of scikit-learn",
+            "l2_grid": f"{min(self.grid):.3g} to {max(self.grid):.3g}, {len(self.grid)} values",
             "held_out": self.held_out,
             "folds": f"{_FOLDS} below {_FEW} labels",
         }
@@ -69,33 +73,32 @@ class Linear:
             return self.grid[0], "given"
         rounds, how = held_out_rounds(task.train_y, self.held_out, task.seed)
         if not len(rounds):
-            return _UNCHOSEN, "fixed: one label per class"
+            return _UNCHOSEN, how
         problems = torch.cartesian_prod(torch.tensor(self.grid, dtype=torch.float64), torch.arange(len(rounds), dtype=torch.float64))
         at_once = max(1, _BYTES // (4 * len(task.train_y) * task.classes))
-        judged = [_judge(design, task, rounds[p[:, 1].long()], p[:, 0]) for p in problems.split(at_once)]
+        judged = [_judge(design, task, rounds[p[:, 1].long()], p[:, 0]) for p in torch.split(problems, at_once)]
         correct, entropy = torch.cat(judged).view(len(self.grid), len(rounds), 2).sum(1).unbind(1)
         best = torch.where(correct == correct.max(), entropy, torch.inf).argmin()
         return self.grid[int(best)], how
 
 
 def held_out_rounds(labels: Tensor, share: float, seed: int) -> tuple[Tensor, str]:
-    """(n,) labels -> (R, n) bool, what each round holds out for choosing, and this in words; R = 0 with one label per class."""
+    """(n,) labels -> (R, n) bool, what each round holds out for choosing, and this in words; R = 0 with too few labels to choose by."""
     y = labels.cpu().numpy()
+    if len(y) < _TOO_FEW * len(np.unique(y)):
+        return torch.zeros(0, len(y), dtype=torch.bool), f"fixed: fewer than {_TOO_FEW} labels per class"
     if len(y) >= _FEW:
         out = torch.zeros(1, len(y), dtype=torch.bool)
         out[0, torch.from_numpy(splits.held_out(y, share, seed=seed)[1])] = True
         return out, f"{int(out.sum())} held out"
-    dealt = len(y) - int((torch.bincount(labels) == 1).sum())
-    count = min(_FOLDS, dealt)
-    fold = torch.from_numpy(splits.folds(y, max(1, count), seed=seed))
-    return fold == torch.arange(count)[:, None], f"{count} folds"
+    fold = torch.from_numpy(splits.folds(y, _FOLDS, seed=seed))
+    return fold == torch.arange(_FOLDS)[:, None], f"{_FOLDS} folds"
 
 
 def _judge(design: Axes, task: Task, out: Tensor, l2: Tensor) -> Tensor:
     """(P, n) what is held out, (P,) strengths -> (P, 2) held-out samples that came out right, and their summed cross-entropy."""
     out = out.to(design.z.device)
-    weights = (~out).to(design.z.dtype)
-    found = fit(design, task.train_y, classes=task.classes, l2=l2.to(design.z), weights=weights / weights.sum(1, keepdim=True))
+    found = fit(design, task.train_y, classes=task.classes, l2=l2.to(design.z), used=~out, tolerance=_ROUGH)
     logits = found.logits(design.z)  # (P, n, C)
     entropy = -logits.log_softmax(2).gather(2, task.train_y.expand(out.shape)[..., None])[..., 0]
     return torch.stack([(hits(logits, task.train_y) & out).sum(1).double(), (entropy * out).sum(1).double()], 1).cpu()

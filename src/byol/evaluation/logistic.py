@@ -1,8 +1,8 @@
 """Multinomial logistic regression with an l2 penalty: many strengths and training subsets solved together.
 
-The problem is  min_W,b  mean_i CE(softmax(W'x_i + b), y_i) + l2/2 |W|^2  on standardised features, the bias unpenalised:
-scikit-learn's with C = 1 / (l2 n). Features of a network are strongly correlated, and L-BFGS needs hundreds of steps on
-them; in the coordinates of their principal axes, each scaled by 1 / sqrt(variance / classes + l2), it needs tens.
+The problem is  min_W,b  sum_i CE(softmax(W'x_i + b), y_i) + l2/2 |W|^2  on standardised features, the bias unpenalised:
+scikit-learn's with C = 1 / l2. Features of a network are strongly correlated, and L-BFGS needs hundreds of steps on
+them; in the coordinates of their principal axes, each scaled by 1 / sqrt(variance / classes + l2 / n), it needs tens.
 """
 
 from __future__ import annotations
@@ -62,25 +62,29 @@ def axes(x: Tensor) -> Axes:
     return Axes(mean, std, basis, variance.to(x.dtype).clamp_min(0), s @ basis)
 
 
-def fit(
-    design: Axes, y: Tensor, *, classes: int, l2: Tensor, weights: Tensor | None = None, tolerance: float = 1e-3, limit: int = 300
-) -> Fit:
-    """(n,) labels, (P,) strengths, (P, n) sample weights that add up to 1 (None: all alike) -> the P minima."""
+def fit(design: Axes, y: Tensor, *, classes: int, l2: Tensor, used: Tensor | None = None, tolerance: float = 1e-5, limit: int = 500) -> Fit:
+    """(n,) labels, (P,) strengths, (P, n) bool which samples train (None: all) -> the P minima.
+
+    `tolerance` is of the gradient of the mean over samples, in the coordinates above.
+    """
     problems, (n, r) = len(l2), design.z.shape
-    share = (torch.full_like(design.z[:, 0], 1 / n) if weights is None else weights).expand(problems, n).T[:, :, None]  # (n, P, 1)
+    counted = design.z.new_ones(problems, n) if used is None else used.to(design.z.dtype)
+    share = (counted / counted.sum(1, keepdim=True)).T  # (n, P)
+    l2 = l2 / counted.sum(1)
     z = torch.cat([design.z, torch.ones_like(design.z[:, :1])], 1)
     target = one_hot(y, classes).to(z.dtype)[:, None]  # (n, 1, C)
     penalty = torch.cat([l2[:, None].expand(problems, r), l2.new_zeros(problems, 1)], 1)[:, :, None]
     # At W = 0 the Hessian is 1/C times the covariance: these units make it nearly the identity.
     scale = ((torch.cat([design.variance, l2.new_ones(1)])[:, None] / classes + penalty) + torch.finfo(z.dtype).eps).rsqrt()
 
-    def objective(v: Tensor) -> tuple[Tensor, Tensor]:
-        w = v.view(problems, r + 1, classes) * scale  # (P, r + 1, C)
-        log_p = (z @ w.transpose(0, 1).flatten(1)).view(n, problems, classes).log_softmax(2)
-        value = -(log_p * target * share).sum((0, 2)) + 0.5 * (penalty * w * w).sum((1, 2))
-        residual = ((log_p.exp() - target) * share).flatten(1)  # (n, P C)
-        grad = (z.T @ residual).view(r + 1, problems, classes).transpose(0, 1) + penalty * w
-        return value, (grad * scale).flatten(1)
+    def objective(v: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        q = len(ids)
+        w = v.view(q, r + 1, classes) * scale[ids]
+        log_p = (z @ w.transpose(0, 1).flatten(1)).view(n, q, classes).log_softmax(2)
+        value = -((log_p * target).sum(2) * share[:, ids]).sum(0) + 0.5 * (penalty[ids] * w * w).sum((1, 2))
+        residual = log_p.exp_().sub_(target).mul_(share[:, ids, None]).flatten(1)  # (n, Q C)
+        grad = (z.T @ residual).view(r + 1, q, classes).transpose(0, 1) + penalty[ids] * w
+        return value, (grad * scale[ids]).flatten(1)
 
     found = minimise(objective, z.new_zeros(problems, (r + 1) * classes), tolerance=tolerance, limit=limit)
     w = found.x.view(problems, r + 1, classes) * scale

@@ -63,7 +63,8 @@ def _shares(sizes: Ids, fraction: float) -> Ids:
     missing = max(0, round(float(fraction * sizes.sum())) - int(counts.sum()))
     room = np.where(counts < sizes, quota - counts, -np.inf)
     counts[np.argsort(-room, kind="stable")[:missing]] += 1
-    return np.minimum(counts, sizes)
+    taken: Ids = np.minimum(counts, sizes)
+    return taken
 
 
 def _part(labels: Ids, fraction: float, order: Ids) -> tuple[Ids, Ids]:

@@ -16,7 +16,7 @@ _TINY = 1e-12
 def towards_mean(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """f x + (1-f) cross-channel mean, f ~ U(1-s, 1+s): for saturation, two channels or more."""
     factor = spread(u, 1 - strength, 1 + strength)
-    return torch.addcmul(x.mean(1, keepdim=True).mul_(1 - factor), x, factor).clamp_(0, 1)
+    return x.mul(factor).add_(x.mean(1, keepdim=True).mul_(1 - factor)).clamp_(0, 1)
 
 
 def gamma(x: Tensor, u: Tensor, strength: float) -> Tensor:

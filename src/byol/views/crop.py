@@ -17,13 +17,17 @@ from torch.nn import functional
 
 
 def resize_one(image: NDArray[np.generic], box: Sequence[int], size: int) -> Tensor:
-    """(H, W, C), (top, left, height, width) -> (C, size, size): uint8 stays uint8 (within one level of Pillow), all else float32."""
+    """(H, W, C), (top, left, height, width) -> (C, size, size): uint8 stays uint8, all else becomes float32.
+
+    Within one level of Pillow, save where a pass overshoots the 8-bit range between the two passes (3 pixels in 10,000 of a photo),
+    which both clip, in their own order.
+    """
     top, left, height, width = box
     part = image[top : top + height, left : left + width]
     # A copy: decoded arrays may be read-only, and torch knows no unsigned 16-bit arithmetic.
     part = part.copy() if part.dtype == np.uint8 else part.astype(np.float32)
     x = torch.from_numpy(part).permute(2, 0, 1)[None]
-    # 4 to 15 times as fast as Pillow for uint8 in this layout; its arithmetic differs in the last of 8 bits.
+    # For uint8 in this layout 4 to 15 times as fast as Pillow.
     return functional.interpolate(x, (size, size), mode="bicubic", antialias=True)[0]
 
 

@@ -35,14 +35,13 @@ def brightness_scaled(x: Tensor, u: Tensor, strength: float) -> Tensor:
 def contrast_of_channels(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """f (x - mean of its channel) + that mean, f ~ U(1-s, 1+s): the paper's; u (B, 1) or (B, C)."""
     factor = spread(u, 1 - strength, 1 + strength)
-    return torch.addcmul((1 - factor) * x.mean((2, 3), keepdim=True), x, factor).clamp_(0, 1)
+    return x.mul(factor).add_((1 - factor) * x.mean((2, 3), keepdim=True)).clamp_(0, 1)
 
 
 def contrast_of_gray(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """f x + (1-f) mean of the gray image, f ~ U(1-s, 1+s): torchvision's."""
     factor = spread(u, 1 - strength, 1 + strength)
-    mean = luma(x.mean((2, 3), keepdim=True))
-    return torch.addcmul((1 - factor) * mean, x, factor).clamp_(0, 1)
+    return x.mul(factor).add_((1 - factor) * luma(x.mean((2, 3), keepdim=True))).clamp_(0, 1)
 
 
 def saturation_hsv(x: Tensor, u: Tensor, strength: float) -> Tensor:
@@ -56,7 +55,7 @@ def saturation_hsv(x: Tensor, u: Tensor, strength: float) -> Tensor:
 def saturation_blended(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """f x + (1-f) gray(x), f ~ U(1-s, 1+s): torchvision's."""
     factor = spread(u, 1 - strength, 1 + strength)
-    return torch.addcmul(luma(x).mul_(1 - factor), x, factor).clamp_(0, 1)
+    return x.mul(factor).add_(luma(x).mul_(1 - factor)).clamp_(0, 1)
 
 
 def hue(x: Tensor, u: Tensor, strength: float) -> Tensor:
@@ -73,7 +72,7 @@ def hue(x: Tensor, u: Tensor, strength: float) -> Tensor:
     primary = torch.arange(3, device=x.device, dtype=x.dtype).view(1, 3, 1, 1)
     primary = primary * (5 - 3 * primary)  # 0, 2, -2 without a copy from the host
     ramp = torch.sub(angle, primary).abs_().sub_(3).abs_().clamp_(1, 2)
-    return torch.addcmul(low.sub_(chroma), chroma, ramp, out=ramp).clamp_(0, 1)
+    return ramp.mul_(chroma).add_(low.sub_(chroma)).clamp_(0, 1)
 
 
 def grayscale(x: Tensor, u: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,9 @@ from byol.views.palette import Color, Dialect, palette
 from byol.views.pipeline import Pipeline
 from byol.views.words import describe
 
+Map = Callable[[Tensor], Tensor]
 # Values that one thread works on at a time: their intermediate results stay in its cache.
-_CACHE_FLOATS = 1 << 17
+_CACHE_FLOATS = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,40 +67,39 @@ class ViewPlan:
                 view[part] = crop.resize_batch(x[part], cut[part], self.size)
         return out
 
-    @torch.no_grad()
     def images(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> Tensor:
         """(V, B, C, S, S) raw crops, (B,) ids -> (V, B, C, S, S) float32 in [0, 1]: the views as a person would look at them."""
-        return torch.stack([_whole(list(parts)) for parts in self._views(crops, ids, seed, epoch, input)])
+        return torch.stack(self._views(crops, ids, seed, epoch, input.scale, lambda x: x))
 
-    @torch.no_grad()
     def device(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> tuple[Tensor, ...]:
         """(V, B, C, S, S) raw crops on any device, (B,) ids -> V views (B, C, S, S), float32, normalised.
 
         Give `ids` as the loader does, on the CPU: then no step waits for the device. Call it outside autocast, whose half precision
         would reach the blur's products.
         """
-        views = self._views(crops, ids, seed, epoch, input)
-        return tuple(_whole([input.normalise(part) for part in parts]) for parts in views)
+        return tuple(self._views(crops, ids, seed, epoch, input.scale, input.normalise))
 
     def describe(self) -> list[str]:
         """What each view does, in words, at most 80 columns a line."""
         return describe(self)
 
-    def _views(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> Iterator[Iterator[Tensor]]:
-        """For each view its images in [0, 1], in parts that fit a cache."""
+    @torch.no_grad()
+    def _views(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, before: Map, after: Map) -> list[Tensor]:
+        """The ops of every view between two maps of values, a part of the batch at a time."""
         if len(crops) != len(self.pipelines):
             raise ValueError(f"the view plan {self.name} makes {len(self.pipelines)} views; the crops hold {len(crops)}")
         self._check(crops.shape[1], crops.shape[2], ids)
+        border: Border = "zero" if self.dialect == "paper" else "reflect"
+        views = []
         for number, (raw, pipeline) in enumerate(zip(crops, self.pipelines, strict=True)):
             u = draws.for_device(seed, epoch, number, ids, self.channels if self.color == "channels" else None)
-            yield self._augmented(raw, u, pipeline, input)
-
-    def _augmented(self, raw: Tensor, u: Tensor, pipeline: Pipeline, input: Input) -> Iterator[Tensor]:
-        colours = palette(self.dialect, self.color, self.channels, pipeline)
-        border: Border = "zero" if self.dialect == "paper" else "reflect"
-        for part in _parts(raw, raw[0].numel()):
-            steps = chain.steps_of(pipeline, colours, self.taps(pipeline), border, u[part])
-            yield chain.augment(input.scale(raw[part]), u[part], steps)
+            colours = palette(self.dialect, self.color, self.channels, pipeline)
+            out = torch.empty_like(raw, dtype=torch.float32)
+            for part in _parts(raw, raw[0].numel()):
+                steps = chain.steps_of(pipeline, colours, self.taps(pipeline), border, u[part])
+                out[part] = after(chain.augment(before(raw[part]), u[part], steps))
+            views.append(out)
+        return views
 
     def _boxes(self, ids: Tensor, seed: int, epoch: int, height: Tensor, width: Tensor) -> list[Tensor]:
         """(B,) ids and sides -> for each view (B, 4) boxes."""
@@ -117,8 +117,3 @@ def _parts(x: Tensor, floats: int) -> list[slice]:
     """Slices of the batch: on a CPU as many samples of `floats` values as its threads' caches hold, elsewhere all at once."""
     step = max(1, _CACHE_FLOATS * torch.get_num_threads() // floats) if x.device.type == "cpu" else len(x)
     return [slice(start, start + step) for start in range(0, len(x), step)]
-
-
-def _whole(parts: list[Tensor]) -> Tensor:
-    """The parts of a batch in one piece."""
-    return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -26,20 +26,24 @@ Array: TypeAlias = NDArray[np.generic]
 Labels: TypeAlias = Sequence[str] | Sequence[int] | Array
 
 
-def check_suffix(path: Path, allowed: Sequence[str]) -> None:
-    """ValueError unless the file's name ends in one of those: to be asked before the work, not after."""
-    if path.suffix.lower() not in allowed:
-        raise ValueError(f"{path} has the ending {path.suffix or 'of no kind'!r}; give one of {', '.join(allowed)}")
+def check_encoder_path(path: Path) -> None:
+    """ValueError if `save_encoder` does not know the ending: to be asked before the work, not after."""
+    _check_ending(path, ENCODER_FILES)
+
+
+def check_embedding_path(path: Path) -> None:
+    """ValueError if `write_embeddings` does not know the ending: to be asked before the work, not after."""
+    _check_ending(path, EMBEDDING_FILES)
 
 
 def save_encoder(encoder: Encoder, out: Path, *, extra: Mapping[str, object]) -> None:
-    """Write an encoder, whole or not at all; the ending of `out` says how, `extra` (JSON values) where it comes from.
+    """Write an encoder, whole or not at all; the ending of `out` says how, `extra` (JSON values) adds to where it comes from.
 
     .safetensors: the weights under timm's or torchvision's names, and a .json beside it (`load_encoder` reads them back).
     .onnx, .pt2: the graph from normalised (B, C, S, S) float32 to (B, dim), any B, with the description inside under `byol`;
     written only if its features equal the encoder's to TOLERANCE at batch sizes 1 and 5.
     """
-    check_suffix(out, ENCODER_FILES)
+    check_encoder_path(out)
     if out.suffix.lower() == ".safetensors":
         save_weights(encoder, out, extra=extra)
         return
@@ -73,15 +77,22 @@ def write_embeddings(path: Path, names: Sequence[str], features: Features, label
     .parquet: columns name, label (if given) and embedding (fixed-size list of float32). .npz: names, features, labels.
     .npy: the features alone, with names and labels in PATH.json beside it. ValueError for unequal lengths.
     """
-    check_suffix(path, EMBEDDING_FILES)
+    check_embedding_path(path)
     features = np.ascontiguousarray(features, dtype=np.float32)
     if features.ndim != 2 or len(names) != len(features) or (labels is not None and len(labels) != len(features)):
         counts = f"{len(names)} names and {'no' if labels is None else len(labels)} labels"
         raise ValueError(f"features of shape {features.shape} do not go with {counts}; give (N, D), N names and N labels or none")
-    write = {".parquet": _write_parquet, ".npz": _write_npz, ".npy": _write_npy}[path.suffix.lower()]
     plain = None if labels is None else np.asarray(labels)
+    if plain is not None and plain.dtype.kind == "O":
+        raise ValueError("the labels are neither all numbers nor all text; give one or the other")
+    write = {".parquet": _write_parquet, ".npz": _write_npz, ".npy": _write_npy}[path.suffix.lower()]
     with atomic(path) as temporary:
         write(temporary, path, list(names), features, plain)
+
+
+def _check_ending(path: Path, known: Sequence[str]) -> None:
+    if path.suffix.lower() not in known:
+        raise ValueError(f"{path} has {f'the ending {path.suffix!r}' if path.suffix else 'no ending'}; give one of {', '.join(known)}")
 
 
 def _write_onnx(encoder: Encoder, path: Path, about: str) -> Callable[[Tensor], Tensor]:
@@ -145,8 +156,11 @@ def _write_parquet(temporary: Path, path: Path, names: list[str], features: Feat
 
 
 def _write_npz(temporary: Path, path: Path, names: list[str], features: Features, labels: Array | None) -> None:
-    more = {} if labels is None else {"labels": labels}
-    np.savez(temporary, allow_pickle=False, names=np.array(names, dtype=np.str_), features=features, **more)
+    known = np.array(names, dtype=np.str_)
+    if labels is None:
+        np.savez(temporary, names=known, features=features)
+    else:
+        np.savez(temporary, names=known, features=features, labels=labels)
 
 
 def _write_npy(temporary: Path, path: Path, names: list[str], features: Features, labels: Array | None) -> None:

@@ -1,0 +1,85 @@
+"""The command line: words in, a command run, an exit code out. Nothing else in the package knows argv or exit codes.
+
+0 success; 1 a run that collapsed was stopped; 2 wrong usage or unusable input, with one sentence on standard error;
+130 and 143 after Ctrl-C and SIGTERM, the run saved.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import sys
+
+from byol.cli_screen import Screen, wrapped
+from byol.cli_usage import Help, parse
+
+# The module of each command is imported when it is run: most of them import torch, which takes seconds.
+MODULES = {
+    "cli_look": ("doctor", "list"),
+    "cli_train": ("train", "resume"),
+    "cli_demo": ("demo",),
+    "cli_use": ("evaluate", "embed", "export", "report"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
+    try:
+        return _run(words)
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except KeyboardInterrupt:
+        return _complain("stopped; nothing had to be saved", 130, words)
+    except OSError as error:
+        return _complain(_about_file(error), 2, words)
+    except ValueError as error:
+        return _complain(str(error), 2, words)
+    except (MemoryError, RuntimeError) as error:
+        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):
+            raise
+        return _complain("out of memory; pass a smaller --batch-size (--accumulate keeps the update as large) or --image-size", 2, words)
+
+
+def _run(words: list[str]) -> int:
+    try:
+        options = parse(words)
+    except Help as text:
+        print(text, flush=True)
+        return 0
+    command = type(options).__name__.lower()
+    module = next(m for m, commands in MODULES.items() if command in commands)
+    screen = Screen(json=options.json)
+    try:
+        if module != "cli_look":
+            screen.progress("starting", 0, 0)
+        code: int = getattr(importlib.import_module(f"byol.{module}"), command)(options, screen)
+        return code
+    finally:
+        screen.clear()
+
+
+def _complain(sentence: str, code: int, words: list[str]) -> int:
+    """The sentence on standard error, and as JSON where that was asked for."""
+    print("\n".join(wrapped(sentence, 6, "byol: ")), file=sys.stderr, flush=True)
+    if "--json" in words:
+        print(json.dumps({"error": sentence}), flush=True)
+    return code
+
+
+def _about_file(error: OSError) -> str:
+    """What went wrong with which file, and how to mend it."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"{where}the disk is full; free some space, or choose another place with --out"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}not allowed to read or write there; choose another place, e.g. with --out"
+    if error.errno == errno.ENOENT:
+        return f"{where}there is no such file or folder"
+    return f"{where}{error.strerror or error}"

@@ -1,0 +1,82 @@
+"""The commands that only look: doctor and list. Torch is imported for the lists that need it alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from byol import recipes
+from byol.cli_options import Doctor, List
+from byol.cli_screen import Screen, quoted
+
+
+def doctor(options: Doctor, screen: Screen) -> int:
+    """Is this data usable?"""
+    from byol import data
+
+    report = data.doctor(options.data, limit=options.limit, progress=lambda done, total: screen.progress("decoding", done, total))
+    screen.clear()
+    for line in report.lines():
+        screen.say(line)
+    found = report.to_json()
+    if found["usable"]:
+        screen.say(f"Next: byol train {quoted(options.data)}      (with --dry-run: the plan, and a picture of the views)")
+    screen.result(found)
+    return 0 if found["usable"] else 2
+
+
+def list(options: List, screen: Screen) -> int:
+    """What there is."""
+    items = {"methods": methods, "recipes": of_recipes, "encoders": encoders, "data": data, "views": views, "protocols": protocols}
+    found = items[options.what]()
+    width = max(map(len, found)) + 2
+    for name, line in found.items():
+        screen.tell(line, width, name)
+    screen.result({options.what: found})
+    return 0
+
+
+def methods() -> dict[str, str]:
+    """First docstring lines of the files in methods/, read without importing them: they import torch."""
+    files = sorted(p for p in (Path(__file__).parent / "methods").glob("*.py") if not p.stem.startswith("_"))
+    return {p.stem: _first_line(ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))) for p in files}
+
+
+def of_recipes() -> dict[str, str]:
+    """First docstring lines of the recipes, which hold the published result."""
+    return {name: _first_line(recipe.__doc__) for name, recipe in recipes.RECIPES.items()}
+
+
+def encoders() -> dict[str, str]:
+    """Our encoders; timm has a thousand more."""
+    from byol import encoders as ours
+
+    found = {name: ours.describe(name) for name in ours.names()}
+    return found | {"timm:NAME": "any encoder of timm by its name, e.g. timm:convnext_tiny or timm:vit_small_patch16_224"}
+
+
+def data() -> dict[str, str]:
+    """Data sets by name."""
+    from byol import data as datas
+
+    return datas.names()
+
+
+def views() -> dict[str, str]:
+    """View plans, from the documentation of `byol.views.load`."""
+    from byol import views as plans
+
+    doc = [line.split(maxsplit=1) for line in (plans.load.__doc__ or "").splitlines()]
+    said = {words[0]: words[1] for words in doc if len(words) == 2}
+    return {name: said.get(name, "") for name in plans.names()}
+
+
+def protocols() -> dict[str, str]:
+    """Evaluation protocols with their default settings."""
+    from byol import evaluation
+
+    return {name: evaluation.describe(name) for name in evaluation.names()}
+
+
+def _first_line(doc: str | None) -> str:
+    return (doc or "").strip().split("\n")[0]

@@ -1,0 +1,141 @@
+"""The options of every command, as frozen dataclasses: a field with a `Place` is positional, the others are `--options`.
+
+This file decides what `byol COMMAND --help` says and imports nothing heavy, so that help is immediate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+DATA = "folder, archive, list, .npz/.npy, or a name of `byol list data`"
+ENCODER = "a run, an exported file, random:NAME, timm:NAME or pixels"
+
+
+@dataclass(frozen=True)
+class About:
+    """What the help says of a field: what it means, with its unit and default, and what its value is called."""
+
+    text: str
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Place(About):
+    """The same of a field that is given by its place, without `--name`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command takes."""
+
+    json: Annotated[bool, About("print one JSON object as the last line of standard output; all else goes to standard error")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Common):
+    """The whole story on embedded digits, in about a minute."""
+
+    out: Annotated[Path | None, About("run folder (default: runs/digits-demo, numbered when taken)", "RUN")] = None
+    seed: Annotated[int, About("of weights, views and label draws (default: 0)", "N")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Common):
+    """Is this data usable? Every image is decoded and counted."""
+
+    data: Annotated[str, Place(DATA, "DATA")]
+    limit: Annotated[int | None, About("look at so many images, spread over the data", "N")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Common):
+    """Train an encoder on images without labels."""
+
+    data: Annotated[str, Place(DATA, "DATA")]
+    out: Annotated[Path | None, About("run folder (default: runs/NAME-OF-DATA, numbered when taken)", "RUN")] = None
+    method: Annotated[str, About("see `byol list methods` (default: byol)", "NAME")] = "byol"
+    recipe: Annotated[str, About("see `byol list recipes` (default: auto, from the data)", "NAME")] = "auto"
+    encoder: Annotated[str | None, About("see `byol list encoders`; any timm name", "NAME")] = None
+    epochs: Annotated[int | None, About("passes over the images", "N")] = None
+    minutes: Annotated[float | None, About("in place of --epochs: as many as fit, by a measurement", "X")] = None
+    batch_size: Annotated[int | None, About("images a forward pass", "B")] = None
+    image_size: Annotated[int | None, About("height and width of a view, pixels", "S")] = None
+    accumulate: Annotated[int | None, About("forward passes an update", "K")] = None
+    precision: Annotated[Literal["auto", "fp32", "bf16"], About("of the forward pass (default: auto, measured)")] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to train (default: auto)")] = "auto"
+    workers: Annotated[int | None, About("processes that decode (default: one a core)", "N")] = None
+    seed: Annotated[int, About("of weights, order and views (default: 0)", "N")] = 0
+    pretrained: Annotated[bool, About("start from timm's weights")] = False
+    limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
+    download: Annotated[bool, About("fetch a named data set if it is not here")] = False
+    on_collapse: Annotated[Literal["warn", "stop"], About("what to do when all images come out alike (default: warn)")] = "warn"
+    set: Annotated[tuple[str, ...], About("any setting of the plan, e.g. lr=0.3 tau_base=0.99; --dry-run lists them", "KEY=VALUE")] = ()
+    dry_run: Annotated[bool, About("print the whole plan, draw the views of a few samples, train nothing")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Common):
+    """Go on with an interrupted run, bit for bit."""
+
+    run: Annotated[str, Place("the run folder", "RUN")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Common):
+    """What features are worth on labelled images."""
+
+    encoder: Annotated[str, Place(ENCODER, "ENCODER")]
+    data: Annotated[str, Place(DATA + "; with labels", "DATA")]
+    test: Annotated[str | None, About("labelled test images (default: a stratified fifth of DATA)", "DATA")] = None
+    protocol: Annotated[tuple[str, ...], About("see `byol list protocols` (default: knn linear)", "NAME")] = ("knn", "linear")
+    labels: Annotated[tuple[float, ...], About("shares of the training labels, e.g. 0.01 0.1 1.0 (default: 1.0)", "X")] = (1.0,)
+    draws: Annotated[int, About("draws of labels for each share below 1 (default: 5)", "N")] = 5
+    seed: Annotated[int, About("of the split and the draws (default: 0)", "N")] = 0
+    baselines: Annotated[bool, About("leave out pixels and the random network")] = True
+    limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to compute features (default: auto)")] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(Common):
+    """Write the features of every image, with its name."""
+
+    encoder: Annotated[str, Place(ENCODER, "ENCODER")]
+    data: Annotated[str, Place(DATA, "DATA")]
+    out: Annotated[Path, About("file to write: .parquet, .npz or .npy", "FILE")]
+    limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to compute features (default: auto)")] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Common):
+    """Write a run's encoder for other programs."""
+
+    run: Annotated[str, Place("the run folder", "RUN")]
+    out: Annotated[Path, About("file to write: .safetensors (+ .json), .onnx or .pt2", "FILE")]
+    network: Annotated[Literal["online", "target"], About("which of the two networks (default: online)")] = "online"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Common):
+    """One HTML page about a run, or several side by side."""
+
+    run: Annotated[tuple[str, ...], Place("the run folders", "RUN ...")]
+    out: Annotated[Path | None, About("file to write (default: RUN/report.html)", "FILE")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class List(Common):
+    """What there is, one line each."""
+
+    what: Annotated[
+        Literal["methods", "recipes", "encoders", "data", "views", "protocols"],
+        Place("methods, recipes, encoders, data, views or protocols", "WHAT"),
+    ]
+
+
+PROTOCOLS = ("knn", "linear", "linear-sgd")  # as `byol.evaluation` has them; here without importing it
+
+COMMANDS: dict[str, type[Common]] = {c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Embed, Export, Report, List)}

@@ -1,0 +1,90 @@
+"""The data and the plan as a person reads them before training: what was decided, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from byol import encoders
+from byol.cli_screen import Screen, number, wrapped
+from byol.config import Plan
+
+if TYPE_CHECKING:
+    from byol.run import Session
+
+LABEL, NAME = 8, 29  # columns before the names, and before the reasons
+
+
+def show_data(session: Session, out: Path, screen: Screen) -> None:
+    """What was found."""
+    source, skipped = session.source, len(session.skipped)
+    left_out = f" ({skipped:,} skipped, listed in {out}/data.json)" if skipped else ""
+    labels = "; labels not used" if source.labels is not None else ""
+    held = "held in memory" if session.memory is not None else "read as they are needed"
+    channels = {1: "grey", 3: "RGB"}.get(source.channels, f"{source.channels} channels")
+    screen.tell(f"{len(source):,} images, {channels}, {source.dtype}, {held}{left_out}{labels}", LABEL, "Data")
+    for note in source.notes:
+        screen.tell(note, LABEL)
+
+
+def show_plan(session: Session, screen: Screen) -> None:
+    """The decisions that matter most, each with its reason."""
+    plan, s = session.plan, session.plan.settings
+    how_long = f"{s.epochs:,} epochs = {plan.steps:,} steps"
+    screen.tell(f"{s.method}, {s.encoder}, {s.image_size} px, batch {_batch(plan)}, {how_long}, {s.precision}, {s.device}", LABEL, "Plan")
+    _row(screen, "encoder", encoders.describe(s.encoder, input=session.input) + ("; pre-trained" if s.pretrained else ""))
+    _row(screen, f"batch {_batch(plan)}", plan.reasons.get("batch_size", ""))
+    _row(screen, f"{s.epochs:,} epochs", plan.reasons.get("epochs", ""))
+    scaled = f"{number(s.lr)} x {s.batch_size * s.accumulate}/256 after {plan.warmup_steps:,} warm-up steps; "
+    _row(screen, f"lr {number(plan.peak_lr)}, {s.optimizer.upper()}", scaled + plan.reasons.get("lr", ""))
+    if "tau_base" in plan.method:
+        _row(screen, f"tau {plan.method['tau_base']} -> 1", plan.reasons.get("tau_base", ""))
+    _row(screen, f"views {s.views}", plan.reasons.get("views", ""))
+    _row(screen, s.precision, plan.reasons.get("precision", ""))
+    for note in plan.notes:
+        screen.tell(note, LABEL, "Note")
+
+
+def show_whole(session: Session, screen: Screen) -> None:
+    """Every setting with its reason, what follows from them, and what each view does: the dry run."""
+    plan = session.plan
+    asked = {"data", "set", "recipe", "minutes", "limit", "download"}
+    screen.say("Settings (each can be changed with --set KEY=VALUE)")
+    changed = {k: v for k, v in plan.views.items() if k not in asked}
+    for name, value in (dataclasses.asdict(plan.settings) | plan.method | changed).items():
+        _row(screen, f"{name} = {_short(value)}", plan.reasons.get(name, "the default"))
+    screen.say("Follows")
+    _row(screen, f"{plan.steps:,} steps", f"{plan.steps_per_epoch:,} an epoch, of {_batch(plan)} images")
+    _row(screen, f"peak lr {number(plan.peak_lr)}", f"after {plan.warmup_steps:,} warm-up steps, then a cosine to 0")
+    _row(screen, "encoder", encoders.describe(plan.settings.encoder, input=session.input))
+    i = session.input
+    _row(screen, "input", f"{i.channels} x {i.size} x {i.size}, values {number(i.low)} to {number(i.high)} become 0 to 1")
+    for name, values in (("mean", i.mean), ("std", i.std)):
+        _row(screen, name, ", ".join(f"{v:.3f}" for v in values))
+    _row(screen, "expected", plan.expected)
+    screen.say("Views")
+    for line in session.views.describe():
+        screen.say(" " * LABEL + line)
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _batch(plan: Plan) -> str:
+    s = plan.settings
+    return f"{s.batch_size}" if s.accumulate == 1 else f"{s.batch_size} x {s.accumulate}"
+
+
+def _row(screen: Screen, name: str, reason: str) -> None:
+    """A name and a reason in two columns; a name that is too long has the reason below it."""
+    first = " " * LABEL + name
+    if not reason:
+        screen.say(first)
+    elif len(first) < NAME:
+        screen.tell(reason, NAME, first)
+    else:
+        screen.say(first)
+        for line in wrapped(reason, NAME):
+            screen.say(line)

@@ -1,0 +1,82 @@
+"""The commands that use an encoder: evaluate, embed, export and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from byol import api
+from byol.cli_options import Embed, Evaluate, Export, Report
+from byol.cli_screen import Screen, quoted
+
+
+def evaluate(options: Evaluate, screen: Screen) -> int:
+    """What features are worth, beside the baselines."""
+    results = api.evaluate(
+        options.encoder,
+        options.data,
+        test=options.test,
+        protocols=options.protocol,
+        labels=options.labels,
+        draws=options.draws,
+        seed=options.seed,
+        baselines=options.baselines,
+        limit=options.limit,
+        device=options.device,
+        progress=screen.progress,
+    )
+    screen.clear()
+    for result in results:
+        for line in result.lines():
+            screen.say(line)
+    run = Path(options.encoder)
+    saved = [f"{run}/evaluations/{r.protocol}.json" for r in results] if (run / "plan.json").exists() else []
+    if saved:
+        screen.tell(", ".join(saved), 7, "Saved:")
+        screen.say(f"Next: byol report {quoted(run)}")
+    else:
+        screen.say(f"Next: byol embed {quoted(options.encoder)} {quoted(options.data)} --out features.parquet")
+    screen.result({"evaluations": [r.to_json() for r in results], "saved": saved})
+    return 0
+
+
+def embed(options: Embed, screen: Screen) -> int:
+    """Features in a file, with their names."""
+    out = options.out
+    count = api.embed(options.encoder, options.data, out, limit=options.limit, device=options.device, progress=screen.progress)
+    screen.clear()
+    screen.say(f"{out}: {count:,} vectors, each with the name of its image")
+    screen.say(f"Next: {READ[out.suffix.lower()].format(out)}")
+    screen.result({"out": str(out), "images": count})
+    return 0
+
+
+# How each file is read back, in Python.
+READ = {
+    ".parquet": 'pyarrow.parquet.read_table("{}").to_pydict()',
+    ".npz": 'numpy.load("{}")["features"], with ["names"] beside',
+    ".npy": 'numpy.load("{}"), with the names in {}.json',
+}
+
+
+def export(options: Export, screen: Screen) -> int:
+    """An encoder for other programs."""
+    out = options.out
+    api.export(options.run, out, network=options.network)
+    screen.clear()
+    screen.say(f"{out}: the {options.network} encoder of {options.run}, checked against it")
+    if out.suffix.lower() == ".safetensors":
+        screen.say(f'Next: byol.load("{out}") in Python, or byol embed {quoted(out)} DATA --out features.parquet')
+    else:
+        screen.say("Next: give it normalised images; the description inside says size, mean and standard deviation")
+    screen.result({"out": str(out), "network": options.network})
+    return 0
+
+
+def report(options: Report, screen: Screen) -> int:
+    """One page about one run or several."""
+    path = api.report(*options.run, out=options.out, progress=screen.progress)
+    screen.clear()
+    screen.say(f"{path}: open it in a browser; it needs nothing beside it")
+    screen.say(f"Next: byol export {quoted(options.run[0])} --out encoder.safetensors")
+    screen.result({"out": str(path), "runs": list(options.run)})
+    return 0

@@ -1,0 +1,197 @@
+"""What the doctor found, for a person (80 columns) and for a program (JSON), with a verdict."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+from byol.data.source import Depth, Skipped, shown
+
+_WIDTH: Final = 80
+_TEXT: Final = 13  # column where the text of a row starts
+_RIGHT: Final = 53  # column where a second cell on the same line starts
+_DEPTHS: Final = {"uint8": "8 bit", "uint16": "16 bit", "float32": "float"}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """(width, height) in pixels; the smallest and the largest by area, the median of each side."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Images that have exactly the same pixels."""
+
+    groups: int = 0
+    files: int = 0  # in these groups, the first of each included
+    conflicts: int = 0  # groups whose images have different labels
+    leaks: int = 0  # groups with images in more than one of train/, val/, test/
+    examples: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorReport:
+    """Counts over the images that decode; `unreadable` are those that do not."""
+
+    spec: str
+    kind: str
+    images: int
+    folders: int  # 0: the data has none
+    bytes: int  # as stored
+    channels: int
+    dtype: Depth
+    formats: dict[str, int]
+    colours: dict[str, int]
+    unreadable: tuple[Skipped, ...]
+    ignored: int  # files that are not images
+    notes: tuple[str, ...] = ()
+    sizes: Sizes | None = None  # None: nothing decodes
+    low: float = 0.0  # raw values as observed
+    high: float = 0.0
+    mean: tuple[float, ...] = ()  # per channel, of values scaled to [0, 1]
+    std: tuple[float, ...] = ()
+    small: int = 0  # images with a side below 32 pixels
+    flat: int = 0  # images of nearly one value
+    duplicates: Duplicates = field(default_factory=Duplicates)
+    classes: dict[str, int] = field(default_factory=dict)  # images per class; empty: no labels
+    unlabelled: int = 0  # images without a label where others have one
+
+    def doubts(self) -> list[str]:
+        """What speaks against using the data as it is, worst first; empty when nothing does."""
+        copies = self.duplicates.files - self.duplicates.groups
+        small = 0 if self.sizes is None or min(self.sizes.median) < 32 else self.small
+        checks = (
+            (self.duplicates.leaks, f"{_some(self.duplicates.leaks, 'picture')} in more than one split: a test on them tells nothing"),
+            (self.duplicates.conflicts, f"{_some(self.duplicates.conflicts, 'picture')} under different labels"),
+            (len(self.unreadable) > 0.01 * self.images, f"{_share(len(self.unreadable), self.images)} unreadable"),
+            (copies > 0.05 * self.images, f"{_share(copies, self.images)} copies of others"),
+            (self.flat > 0.01 * self.images, f"{_share(self.flat, self.images)} of nearly one colour"),
+            (small > 0.05 * self.images, f"{_share(small, self.images)} with a side below 32 pixels"),
+            (self.images < 100, f"only {self.images:,} images: more would help most"),
+        )
+        return [text for hit, text in checks if hit]
+
+    def verdict(self) -> str:
+        """One sentence: "Good to go.", "Usable, but ..." or "Not usable: ..."."""
+        if self.images == 0:
+            return f"Not usable: none of {len(self.unreadable):,} images can be decoded."
+        if self.images < 2:
+            return "Not usable: a single image has nothing to be told apart from."
+        doubts = self.doubts()
+        return f"Usable, but {'; '.join(doubts)}." if doubts else "Good to go."
+
+    def lines(self) -> list[str]:
+        """The report at 80 columns; the last line or lines are the verdict."""
+        where = f" in {self.folders:,} folder{'s' * (self.folders != 1)}" if self.folders else ""
+        title = f"{_some(self.images, 'image')}{where}, {_bytes(self.bytes)}"
+        fits = len(shown(self.spec)) + 2 + len(title) <= _WIDTH
+        top = [f"{shown(self.spec)}  {title}"] if fits else [*textwrap.wrap(shown(self.spec), _WIDTH), f"  {title}"]
+        return [*top, *_layout(list(self._cells())), *textwrap.wrap(self.verdict(), _WIDTH)]
+
+    def _cells(self) -> Iterator[tuple[str, str]]:
+        """(label, text) in the order in which they are shown."""
+        if self.sizes is not None:
+            yield "sizes", _size_text(self.sizes)
+        yield "formats", _counts(self.formats)
+        yield "channels", self._channels_text()
+        yield "depth", _DEPTHS[self.dtype]
+        if self.dtype != "uint8" and self.images:
+            yield "values", f"{self.low:,.6g} to {self.high:,.6g}"
+        yield "unreadable", _unreadable_text(self.unreadable)
+        yield "duplicates", _duplicates_text(self.duplicates)
+        yield "labels", self._labels_text()
+        if self.flat:
+            yield "flat", f"{_some(self.flat, 'image')} of nearly one colour"
+        if self.small:
+            yield "small", f"{_some(self.small, 'image')} with a side below 32 pixels"
+        if self.ignored:
+            yield "ignored", _some(self.ignored, "file") + (" that is no image" if self.ignored == 1 else " that are no images")
+        for note in self.notes:
+            yield "note", shown(note)
+
+    def _channels_text(self) -> str:
+        read = {1: "grey", 3: "RGB"}.get(self.channels, f"{self.channels} channels")
+        other = any(c not in (read, "1 bit") for c in self.colours)
+        many = _counts(self.colours) if len(self.colours) > 1 else next(iter(self.colours), read)
+        deep = any(c.endswith("16 bit") for c in self.colours)
+        return many + (f" (read as {read}{' of 8 bit' if deep else ''})" if other else "")
+
+    def _labels_text(self) -> str:
+        if not self.classes:
+            return "none"
+        name = "class folders" if self.kind in ("folder", "archive") else "classes"
+        low, high = min(self.classes.values()), max(self.classes.values())
+        each = f"{low:,} each" if low == high else f"{low:,} to {high:,} each"
+        unknown = f", {self.unlabelled:,} without" if self.unlabelled else ""
+        return f"{len(self.classes):,} {name}, {each}{unknown}"
+
+    def to_json(self) -> dict[str, object]:
+        """The fields as plain JSON values, with the verdict and its reasons."""
+        return {**asdict(self), "verdict": self.verdict(), "doubts": self.doubts(), "usable": self.images >= 2}
+
+
+def _some(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({100 * part / max(1, whole):.0f} %)"
+
+
+def _bytes(n: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= size:
+            return f"{n / size:.1f} {unit}" if n < 10 * size else f"{n / size:,.0f} {unit}"
+    return f"{n} bytes"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
+
+
+def _size_text(sizes: Sizes) -> str:
+    small, median, large = (f"{w}x{h}" for w, h in (sizes.smallest, sizes.median, sizes.largest))
+    return f"all {small}" if small == large else f"from {small} to {large}, median {median}"
+
+
+def _unreadable_text(skipped: tuple[Skipped, ...]) -> str:
+    if not skipped:
+        return "none"
+    first = [f"{shown(s.name)}: {s.reason}" for s in skipped[:3]]
+    more = [f"and {len(skipped) - 3:,} more"] if len(skipped) > 3 else []
+    return f"{len(skipped):<6,} " + "\n".join(first + more)
+
+
+def _duplicates_text(found: Duplicates) -> str:
+    if not found.groups:
+        return "none"
+    text = f"{_some(found.groups, 'group')}, {found.files:,} files (same pixels)"
+    across = [f"{found.conflicts:,} across classes"] * bool(found.conflicts) + [f"{found.leaks:,} across splits"] * bool(found.leaks)
+    if not across:
+        return text
+    return f"{text}, {', '.join(across)}\nfirst: {' = '.join(map(shown, found.examples[0]))}"
+
+
+def _layout(cells: list[tuple[str, str]]) -> list[str]:
+    """Cells -> lines; two cells share a line when both are short."""
+    lines: list[str] = []
+    while cells:
+        label, text = cells.pop(0)
+        head = f"  {label:<{_TEXT - 3}} "
+        if cells and _TEXT + len(text) < _RIGHT - 1 and "\n" not in text:
+            right = f"{cells[0][0]:<8} {cells[0][1]}"
+            if "\n" not in right and _RIGHT + len(right) <= _WIDTH:
+                cells.pop(0)
+                lines.append(f"{head + text:<{_RIGHT}}{right}")
+                continue
+        for part in text.split("\n"):
+            wrapped = textwrap.wrap(part, _WIDTH - _TEXT, subsequent_indent="  ", break_on_hyphens=False) or [""]
+            lines += [(head if i == 0 else " " * _TEXT) + line for i, line in enumerate(wrapped)]
+            head = " " * _TEXT
+    return lines

@@ -1,0 +1,84 @@
+"""Batches as a pure function of the step: which samples, and their random crops; nothing to save, the same for any workers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from byol import rng
+from byol.data.source import Pixels, Skipped, Source, Unreadable
+
+
+class Plan(Protocol):
+    """The part of a view plan that runs on the host."""
+
+    def host(self, images: Sequence[Pixels], ids: Tensor, seed: int, epoch: int) -> Tensor:
+        """B images (H, W, C), (B,) ids -> random crops (V, B, C, S, S)."""
+        ...
+
+
+class HostBatch(NamedTuple):
+    """One step's share of the host."""
+
+    ids: Tensor  # (B,) int64, the samples that are in the crops
+    crops: Tensor  # (V, B, C, S, S) raw values
+    bad: list[Skipped]  # samples of this batch that could not be read; another took the place of each
+
+
+def steps_per_epoch(n: int, batch: int) -> int:
+    """Whole batches in one pass over n samples; the last partial one is dropped."""
+    if batch < 1:
+        raise ValueError(f"a batch of {batch} images is empty; give 1 or more")
+    if n < batch:
+        raise ValueError(f"{n:,} images are fewer than one batch of {batch:,}; pass --batch-size {n} or fewer")
+    return n // batch
+
+
+def ids_at(step: int, *, n: int, batch: int, seed: int) -> Tensor:
+    """The samples of a step, (B,) int64, as a function of (seed, step) alone; each epoch is a new order of all n."""
+    epoch, place = divmod(step, steps_per_epoch(n, batch))
+    return _order(seed, epoch, n)[place * batch : (place + 1) * batch].clone()
+
+
+@lru_cache(maxsize=2)  # two, so that a loader that looks ahead over the end of an epoch does not sort twice
+def _order(seed: int, epoch: int, n: int) -> Tensor:
+    return rng.permutation(seed, epoch, n)
+
+
+class HostBatches(Dataset[HostBatch]):
+    """step -> HostBatch, for `DataLoader(batches, batch_size=None, sampler=range(start, stop), num_workers=w)`.
+
+    Reads with as many processes as the loader has; what comes out depends on the data, the seed and the step, never on them.
+    """
+
+    def __init__(self, source: Source, plan: Plan, *, n: int, batch: int, seed: int) -> None:
+        if n > len(source):
+            raise ValueError(f"{source.spec} has {len(source):,} images, not {n:,}")
+        self.source, self.plan, self.n, self.batch, self.seed = source, plan, n, batch, seed
+        self.steps_per_epoch = steps_per_epoch(n, batch)
+
+    def __getitem__(self, step: int) -> HostBatch:
+        wanted = ids_at(step, n=self.n, batch=self.batch, seed=self.seed)
+        bad: dict[int, str] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata, once per file and epoch
+            read = [self._readable(int(i), bad) for i in wanted]
+        ids = torch.tensor([i for i, _ in read], dtype=torch.int64)
+        crops = self.plan.host([image for _, image in read], ids, self.seed, step // self.steps_per_epoch)
+        return HostBatch(ids, crops, [Skipped(self.source.names[i], reason) for i, reason in bad.items()])
+
+    def _readable(self, index: int, bad: dict[int, str]) -> tuple[int, Pixels]:
+        """The sample, or the next one that can be read: a damaged file must not end a run, nor make a batch smaller."""
+        for place in range(self.n):
+            i = (index + place) % self.n
+            try:
+                return i, self.source.read(i)
+            except Unreadable as error:
+                bad[i] = str(error)
+        raise ValueError(f"none of the {self.n:,} images of {self.source.spec} can be decoded any more (first: {bad[index]})")

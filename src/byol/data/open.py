@@ -1,0 +1,95 @@
+"""DATA in any form that the command line takes -> a source."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import zipfile
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from byol.data import sniff
+from byol.data.archive import is_archive, open_archive
+from byol.data.arrays import open_array, open_array_file
+from byol.data.encoded import GIVE
+from byol.data.folder import open_folder
+from byol.data.lists import open_list
+from byol.data.named import known, names, open_named
+from byol.data.source import Pixels, Progress, Source, shown
+
+Spec: TypeAlias = str | Path | Pixels | tuple[Pixels, Pixels | list[int] | list[str]]
+_LISTS: Final = (".txt", ".csv", ".tsv", ".lst", ".list", ".parquet")
+
+
+def open_source(
+    spec: Spec, *, limit: int | None = None, download: bool = False, root: Path | None = None, progress: Progress | None = None
+) -> Source:
+    """A folder, archive, list, .npz/.npy, name, array, or (array, classes) -> its source; raises ValueError with one sentence.
+
+    Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
+    each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
+    `download`. progress(done, total) is called while headers are read.
+    """
+    if isinstance(spec, tuple):
+        return open_array(spec[0], spec[1], limit=limit)
+    if not isinstance(spec, str | Path):
+        return open_array(spec, limit=limit)
+    text = str(spec)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return open_folder(f"{text.rstrip('/')}/", path, limit=limit, progress=progress)
+    if path.exists():
+        return _open_file(text, path, limit, progress)
+    if known(text):
+        return open_named(text, limit=limit, download=download, root=root, progress=progress)
+    raise ValueError(_missing(text, path))
+
+
+def _open_file(spec: str, path: Path, limit: int | None, progress: Progress | None) -> Source:
+    """A file by its content; only a plain-text list is known by its name."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(sniff.HEAD)
+    except OSError as error:
+        raise ValueError(f"{spec} cannot be read ({(error.strerror or 'unknown error').lower()})") from error
+    form = sniff.format_of(head)
+    if form == "NPY" or _holds_arrays(path, head):
+        return open_array_file(spec, path, limit=limit)
+    if is_archive(path):
+        return open_archive(spec, path, limit=limit, progress=progress)
+    if head[:4] == b"PAR1" or (path.suffix.lower() in _LISTS and head):
+        return open_list(spec, path, limit=limit, progress=progress)
+    if form is not None:
+        raise ValueError(f"{spec} is a single image; give the folder that it lies in, or a list of several")
+    raise ValueError(f"{spec} is {sniff.kind_of(head)}, which is no data set. {GIVE}")
+
+
+def _holds_arrays(path: Path, head: bytes) -> bool:
+    """True for an .npz, also for one with another name that holds x alone or x and y."""
+    if not head.startswith(b"PK"):
+        return False
+    if path.suffix.lower() == ".npz":
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = set(archive.namelist())
+    except Exception:  # damaged: open_archive says how
+        return False
+    return "x.npy" in members and members <= {"x.npy", "y.npy"}
+
+
+def _missing(text: str, path: Path) -> str:
+    """The sentence for a path that does not exist, with the nearest name that does."""
+    try:
+        beside = [entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(path.parent) if not entry.name.startswith(".")]
+    except OSError:
+        return f"{text} does not exist, nor does {shown(str(path.parent))}/"
+    near = difflib.get_close_matches(path.name, [b.rstrip("/") for b in beside], n=1, cutoff=0.6)
+    if near:
+        name = next(b for b in beside if b.rstrip("/") == near[0])
+        folder = text[: len(text.rstrip("/")) - len(path.name)]
+        return f"{text} does not exist; did you mean {shown(folder + name)}?"
+    named = difflib.get_close_matches(text.lower(), names(), n=1, cutoff=0.6)
+    if named:
+        return f"{text} does not exist; did you mean the data set {named[0]}?"
+    return f"{text} does not exist, and no data set is called so (byol list data shows them)"

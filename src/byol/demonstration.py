@@ -1,0 +1,113 @@
+"""The whole story in about a minute: digits embedded in scikit-learn, from images without labels to a report.
+
+The network trains on 80 % of the images without their labels; the other 20 % it never sees before the evaluation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from byol.config import Request
+from byol.data import open_source
+
+if TYPE_CHECKING:
+    from byol.api import Trained
+    from byol.evaluation import Evaluation
+    from byol.run import Progress
+    from byol.training import Watcher
+
+# Everything that was tuned for the digits; `auto` decides the rest.
+SETTINGS = ("views=crop",)
+ENCODER, EPOCHS, BATCH, SIZE = "small-w16", 40, 128, 16
+
+TEST_SHARE = 0.2
+LABELS = (0.01, 0.1, 1.0)
+DRAWS = 5
+PROTOCOLS = ("knn", "linear")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The two parts of the digits, each an .npz with x and y."""
+
+    train: Path
+    test: Path
+
+
+def prepare(out: Path, seed: int) -> Files:
+    """Split the digits by class and write both parts into the run folder, so that every later command can be given them."""
+    from byol.evaluation import splits
+
+    digits = open_source("digits")
+    assert digits.labels is not None
+    x = np.stack([digits.read(i)[:, :, 0] for i in range(len(digits))])
+    files = Files(out / "train.npz", out / "test.npz")
+    out.mkdir(parents=True, exist_ok=True)
+    for path, ids in zip((files.train, files.test), splits.stratified(digits.labels, TEST_SHARE, seed=seed), strict=True):
+        np.savez_compressed(path, x=x[ids], y=digits.labels[ids])
+    return files
+
+
+def request(files: Files, seed: int) -> Request:
+    """What is asked of the demonstration's run."""
+    return Request(
+        data=str(files.train), encoder=ENCODER, epochs=EPOCHS, batch_size=BATCH, image_size=SIZE, precision="fp32", seed=seed, set=SETTINGS
+    )
+
+
+def compare(run: Path, files: Files, seed: int, progress: Progress) -> list[Evaluation]:
+    """The run beside pixels and a random network, with 1 %, 10 % and all of the labels."""
+    from byol import api
+
+    return api.evaluate(
+        run, files.train, test=files.test, protocols=PROTOCOLS, labels=LABELS, draws=DRAWS, seed=seed, device="cpu", progress=progress
+    )
+
+
+def summary(results: Sequence[Evaluation], seconds: float) -> dict[str, object]:
+    """{"pixels": {"0.01": top-1, ...}, "random": .., "byol": .., "seconds": ..} of the first protocol, the others under their names."""
+    tables = {r.protocol: _table(r) for r in results}
+    first, *others = results
+    return {
+        "protocol": first.protocol,
+        **tables[first.protocol],
+        "seconds": round(seconds, 1),
+        **{r.protocol: tables[r.protocol] for r in others},
+    }
+
+
+def _table(result: Evaluation) -> dict[str, dict[str, float]]:
+    table: dict[str, dict[str, float]] = {}
+    for score in result.scores:
+        name = score.name.split()[0]
+        table.setdefault(name if name in ("pixels", "random") else "byol", {})[str(score.labels)] = score.top1
+    return table
+
+
+def demo(
+    out: str | Path | None = None, *, seed: int = 0, watcher: Watcher | None = None, progress: Progress | None = None
+) -> dict[str, object]:
+    """Train on the digits, evaluate, write the report; the top-1 of pixels, a random network and BYOL by share of labels.
+
+    Keys as `summary`, and `run` and `report`, where to look further. Raises KeyboardInterrupt when a signal stopped it.
+    """
+    from byol import api
+    from byol import run as runs
+
+    began = time.monotonic()
+    tell = progress or api.Quiet
+    folder = Path(out) if out is not None else api.default_out("digits-demo")
+    api.refuse_existing(folder)
+    files = prepare(folder, seed)
+    trained: Trained = api.begin(runs.prepare(request(files, seed), tell), folder, watcher=watcher)
+    if trained.outcome.ended != "finished":
+        raise KeyboardInterrupt
+    results = compare(folder, files, seed, tell)
+    page = api.report(folder, progress=tell)
+    return {**summary(results, time.monotonic() - began), "run": str(folder), "report": str(page)}

@@ -1,0 +1,143 @@
+"""Features of every image: (encoder, source) -> (n, D), in the order of the source, without touching the encoder's state."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from byol.data import Skipped, Source, Unreadable
+from byol.encoders import Encoder, Input, evaluation_view, evaluation_views
+
+Array = NDArray[np.generic]
+Precision = Literal["fp32", "bf16"]
+Progress = Callable[[str, int, int], None]  # what is being done, done, total
+
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features and what they belong to."""
+
+    x: NDArray[np.float32]  # (n, D)
+    kept: NDArray[np.int64]  # (n,) ascending: the index in the source of each row
+    skipped: list[Skipped]  # images that could not be read
+
+
+def features(
+    encoder: Encoder,
+    source: Source,
+    *,
+    batch: int = BATCH,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+    progress: Progress = lambda what, done, total: None,
+) -> Features:
+    """The features of all images that can be read, by the geometry of evaluation and without gradient.
+
+    The encoder runs in evaluation mode: batch-norm statistics stay, and mode and device are put back afterwards.
+    """
+    return extract([encoder], source, batch=batch, device=device, precision=precision, progress=progress)[0]
+
+
+def extract(
+    encoders: Sequence[Encoder],
+    source: Source,
+    *,
+    batch: int = BATCH,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+    progress: Progress = lambda what, done, total: None,
+) -> list[Features]:
+    """As `features` for several encoders, every image decoded once; all rows belong to the same images."""
+    device = torch.device(device)
+    out = [np.empty((len(source), e.dim), np.float32) for e in encoders]
+    bad: dict[int, str] = {}
+    progress("Features", 0, len(source))
+    with ExitStack() as stack:
+        for encoder in encoders:
+            stack.enter_context(frozen(encoder, device))
+        for ids, images in _batches(source, batch, bad):
+            views: dict[tuple[int, ...], Tensor] = {}
+            for encoder, rows in zip(encoders, out, strict=True):
+                key = _geometry(encoder.input)
+                if key not in views:
+                    views[key] = see(images, encoder.input, device)
+                rows[ids] = embed(encoder, views[key], precision).float().cpu().numpy()
+            progress("Features", int(ids[-1]) + 1, len(source))
+    kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)
+    skipped = [Skipped(source.names[i], reason) for i, reason in sorted(bad.items())]
+    return [Features(x[kept] if bad else x, kept, skipped) for x in out]
+
+
+@torch.inference_mode()
+def embed(encoder: Encoder, views: Tensor, precision: str) -> Tensor:
+    """(B, C, S, S) values in [0, 1] -> (B, D), on the encoder's device; the encoder has to be in evaluation mode."""
+    # Convolutions are faster with the channels last, and it is enough that one operand says so.
+    x = encoder.input.normalise(views).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        y: Tensor = encoder(x)
+    return y
+
+
+def see(images: Sequence[Array], input: Input, device: torch.device) -> Tensor:
+    """(H, W, C) images -> (B, C, S, S) in [0, 1], the evaluation view; as one batch on the device when they have one size."""
+    if len({image.shape for image in images}) > 1:
+        return input.scale(torch.stack([evaluation_view(image, input) for image in images]).to(device))
+    raw = torch.from_numpy(np.stack(images)).movedim(-1, 1)
+    # 8-bit values travel as they are: a quarter of the bytes.
+    return input.scale(evaluation_views(raw.to(device) if raw.dtype == torch.uint8 else raw, input).to(device))
+
+
+@contextmanager
+def frozen(encoder: Encoder, device: torch.device) -> Iterator[None]:
+    """The encoder in evaluation mode on the device; every part has its own mode, and the whole its place, back afterwards."""
+    modes = {module: module.training for module in encoder.modules()}
+    tensors = (*encoder.parameters(), *encoder.buffers())
+    before = tensors[0].device if tensors else device
+    encoder.eval().to(device)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        encoder.to(before)
+
+
+def _geometry(input: Input) -> tuple[int, ...]:
+    """Encoders that agree in this see the same view."""
+    return input.channels, input.size, input.resize or input.size, hash((input.low, input.high))
+
+
+def _batches(source: Source, batch: int, bad: dict[int, str]) -> Iterator[tuple[NDArray[np.int64], list[Array]]]:
+    """(indices, images) a batch at a time, without the unreadable ones, which go to `bad`; the next batch is decoded meanwhile."""
+
+    def read(index: int) -> Array | str:
+        try:
+            return source.read(index)
+        except Unreadable as error:
+            return str(error)
+
+    # Pillow warns of odd metadata, file by file. The filter belongs to the process, so it is set here and not in the threads.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 2)) as pool:
+        warnings.simplefilter("ignore")
+        starts = range(0, len(source), batch)
+        ahead = pool.map(read, range(min(batch, len(source))))
+        for start in starts:
+            results = list(ahead)
+            following = start + batch
+            ahead = pool.map(read, range(following, min(following + batch, len(source))))
+            bad |= {start + i: r for i, r in enumerate(results) if isinstance(r, str)}
+            good = [(start + i, r) for i, r in enumerate(results) if not isinstance(r, str)]
+            if good:
+                yield np.array([i for i, _ in good], np.int64), [image for _, image in good]

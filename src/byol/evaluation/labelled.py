@@ -1,0 +1,86 @@
+"""From sources with labels to a training and a test part with classes 0 .. C-1, or one sentence why that is not possible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from byol.data import Source
+from byol.evaluation import splits
+
+Ids = NDArray[np.int64]
+
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Which rows train, which test, and their classes."""
+
+    train: Ids  # (n,) rows of the training source
+    test: Ids  # (m,) rows of the test source; of the training source where there is no other
+    train_y: Ids  # (n,) in 0 .. classes-1, every class at least once
+    test_y: Ids  # (m,)
+    classes: int
+    how: str  # the split in words
+    notes: list[str]
+
+
+def with_labels(source: Source) -> Source:
+    """The samples whose label is known; ValueError if there are none."""
+    if source.labels is None or not len(source) or source.labels.max() < 0:
+        raise ValueError(
+            f"{source.spec} has no labels, and an evaluation needs some; "
+            "give class folders, a list with a label column, or an .npz with x and y"
+        )
+    return source if source.labels.min() >= 0 else source.subset(np.flatnonzero(source.labels >= 0))
+
+
+def in_classes_of(train: Source, test: Source) -> Source:
+    """The test source with its labels in the training source's numbering, matched by name; ValueError for a class it lacks."""
+    assert test.labels is not None
+    number = {name: i for i, name in enumerate(train.classes)}
+    there = [test.classes[c] for c in np.unique(test.labels)]
+    missing = [name for name in there if name not in number]
+    if missing:
+        raise ValueError(_unknown(missing, train.spec, test.spec))
+    table = np.array([number.get(name, -1) for name in test.classes], np.int64)
+    return replace(test, labels=table[test.labels], classes=train.classes)
+
+
+def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
+    """The rows and classes of both parts; ValueError where nothing can be learnt or tested."""
+    assert train.labels is not None
+    if test is None:
+        rows, test_rows = splits.stratified(train.labels, TEST_SHARE, seed=seed)
+        test_labels, how = train.labels[test_rows], f"stratified, seed {seed}"
+    else:
+        assert test.labels is not None
+        rows, test_rows, test_labels, how = np.arange(len(train)), np.arange(len(test)), test.labels, f"test: {test.spec}"
+    labels = train.labels[rows]
+    there, y = np.unique(labels, return_inverse=True)
+    if len(there) < 2:
+        only = train.classes[there[0]]
+        raise ValueError(f"{train.spec} has the one class {only!r}, and telling classes apart needs two; add images of another")
+    if not len(test_labels):
+        raise ValueError(f"{train.spec} has one image of every class, so none is left to test with; add images, or give --test")
+    absent = [train.classes[c] for c in np.setdiff1d(test_labels, there)]
+    if absent:
+        raise ValueError(_unknown(absent, train.spec, "the test set" if test is None else test.spec))
+    notes = _untested(train, there, test_labels) if test is None else []
+    return Parts(rows, test_rows, y.astype(np.int64), np.searchsorted(there, test_labels), len(there), how, notes)
+
+
+def _untested(train: Source, there: Ids, test_labels: Ids) -> list[str]:
+    names = [train.classes[c] for c in np.setdiff1d(there, test_labels)]
+    if not names:
+        return []
+    first = f"{names[0]!r} has" if len(names) == 1 else f"{names[0]!r} and {len(names) - 1} more classes have"
+    return [f"{first} a single image, which trains: not tested"]
+
+
+def _unknown(missing: list[str], train: str, test: str) -> str:
+    what = f"the class {missing[0]!r}" if len(missing) == 1 else f"{len(missing)} classes (first: {missing[0]!r})"
+    return f"{test} has {what} and no image of {train} is labelled so; use the same class names, or leave those images out"

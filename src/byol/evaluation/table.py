@@ -1,0 +1,84 @@
+"""An evaluation as lines for people: the protocol, a row for everything compared, a column for every share of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+from byol.evaluation.intervals import deviation
+from byol.evaluation.result import Evaluation, Score
+
+WIDTH = 80
+_CELL = 14
+_LONGEST = 30  # of a name; longer ones lose their beginning
+_GAIN = "over best baseline"
+
+
+def lines(e: Evaluation) -> list[str]:
+    """The protocol, the table in top-1 with the gain over the best baseline, top-5 where there is one, what +- is, and the notes."""
+    names = list(dict.fromkeys(s.name for s in e.scores))
+    shares = list(dict.fromkeys(s.labels for s in e.scores))
+    width = max(len(_GAIN), *(len(_short(name)) for name in names)) + 2
+    at_once = (WIDTH - 2 - width) // _CELL
+    out = wrap(f"{e.description}, {e.train:,} train / {e.test:,} test ({e.split}), top-1 %", WIDTH, subsequent_indent="    ")
+    for start in range(0, len(shares), at_once):
+        out += _block(e, names, shares[start : start + at_once], width)
+    for text in (_legend(e), *e.notes):
+        out += wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return out
+
+
+def _block(e: Evaluation, names: Sequence[str], shares: Sequence[float], width: int) -> list[str]:
+    """The rows for as many label shares as fit beside each other."""
+    columns = [{s.name: s for s in e.scores if s.labels == share} for share in shares]
+    titles = [f"{100 * share:g} %" for share in shares]
+    rows = [_row("", [titles[0] + " labels", *titles[1:]], width)]
+    rows += [_row(_short(name), [_top1(c[name]) for c in columns], width) for name in names]
+    gains = [_gain(list(c.values())) for c in columns]
+    if len(shares) == 1 and gains[0] and not columns[0][names[-1]].baseline:
+        rows[-1] += f"   {gains[0]} over the best baseline"
+    elif any(gains):
+        rows.append(_row(_GAIN, gains, width))
+    if any(c[name].top5 is not None for c in columns for name in names):
+        rows.append("  top-5 %")
+        rows += [_row(_short(name), [_percent(c[name].top5) for c in columns], width) for name in names]
+    return rows
+
+
+def _row(name: str, cells: Sequence[str], width: int) -> str:
+    return f"  {name:<{width}}{''.join(f'{cell:<{_CELL}}' for cell in cells)}".rstrip()
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else "..." + name[3 - _LONGEST :]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _top1(s: Score) -> str:
+    """The mean and its deviation over draws; of one draw the accuracy and half its 95 % interval."""
+    half = s.std if len(s.draws) > 1 else (s.interval[1] - s.interval[0]) / 2
+    return f"{_percent(s.top1)} +- {_percent(half)}"
+
+
+def _gain(scores: Sequence[Score]) -> str:
+    """The best encoder less the best baseline, in points, with the deviation of the difference over draws; empty without both."""
+    ours = max((s for s in scores if not s.baseline), key=lambda s: s.top1, default=None)
+    best = max((s for s in scores if s.baseline), key=lambda s: s.top1, default=None)
+    if ours is None or best is None:
+        return ""
+    # Draw i gave both the same labels, so the difference varies less than either.
+    differences = [a - b for a, b in zip(ours.draws, best.draws, strict=True)]
+    spread = f" +- {_percent(deviation(differences))}" if len(differences) > 1 else ""
+    return f"{100 * (ours.top1 - best.top1):+.1f}{spread}"
+
+
+def _legend(e: Evaluation) -> str:
+    draws = max(len(s.draws) for s in e.scores)
+    one = f"half the 95 % interval of {e.test:,} test images"
+    if draws == 1:
+        return f"+- {one}"
+    mixed = any(len(s.draws) == 1 for s in e.scores)
+    return f"+- deviation over {draws} draws of labels" + (f"; with all labels {one}" if mixed else "")

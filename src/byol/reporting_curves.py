@@ -1,0 +1,130 @@
+"""The curves of one run or of several over each other, and the health verdict along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from byol.reporting_charts import Axis, Chart, Line, chart
+from byol.reporting_html import Markup, join, missing, number, short, tag
+from byol.reporting_run import Record, Run
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a value of the log is shown."""
+
+    keys: tuple[str, ...]
+    title: str
+    unit: str
+    explanation: str
+    zero: bool = False
+    guides: tuple[tuple[float, str], ...] = ()
+
+
+CURVES = (
+    Curve(("loss",), "Loss", "0 to 8", "Both directions of 2 − 2 cos summed. Low is not good by itself: a collapsed run has a low loss too."),
+    Curve(("spread",), "Spread", "of 1", "Standard deviation of the normalised projections × √d: 1 in all directions, 0 in one point.", True,
+          ((0.05, "collapsed below 0.05"),)),
+    Curve(("rank",), "Effective rank", "dimensions", "How many directions the projections of a batch use; 1 means collapse.", True),
+    Curve(("positive_cosine", "negative_cosine"), "Cosine of pairs", "−1 to 1", "Two views of one image, and two different images: the gap is what was learned."),
+    Curve(("online_target_distance",), "Online to target", "of the online norm", "Distance of the two networks' parameters; it closes as tau nears 1."),
+    Curve(("target_cosine",), "Online and target projection", "cosine", "Of the same view, before the predictor."),
+    Curve(("grad_norm",), "Gradient", "norm", "Of all online parameters, before the optimiser."),
+    Curve(("lr",), "Learning rate", "per update", "Warm-up, then half a cosine.", True),
+    Curve(("tau",), "Target momentum τ", "per update", "The target keeps this share of itself at every update; 1 at the end."),
+    Curve(("images_per_second",), "Speed", "images/s", "Between two lines of the log.", True),
+)  # fmt: skip
+_KNOWN = {key for c in CURVES for key in c.keys} | {"suspects"}  # that one is the book-keeping of the verdict
+_WORDS = {"OK": "OK", "WARN": "warning", "COLLAPSED": "collapsed"}
+
+
+def curves(runs: Sequence[Run]) -> Markup:
+    """All charts in one grid, with a common x axis; a sentence when nothing was logged."""
+    logged = [r for r in runs if r.records]
+    if not logged:
+        return missing("There is no training log yet, so there are no curves; go on with the run:", runs[0].says("resume"))
+    rates = {r.steps_per_epoch for r in logged}
+    axis = Axis(max(r.records[-1].epoch for r in logged) or 1.0, rates.pop() if len(rates) == 1 else None)
+    shown = [*CURVES, *_others(logged)]
+    charts = join(chart(Chart(c.title, c.unit, c.explanation, _lines(c, logged, runs), c.zero, list(c.guides)), axis) for c in shown)
+    absent = [missing(f"{r.name} has no training log yet.", r.says("resume")) for r in runs if not r.records]
+    return join([tag("div", charts, class_="charts"), *absent])
+
+
+def legend(runs: Sequence[Run]) -> Markup:
+    """The colour and dash of every run."""
+    keys = (tag("span", _swatch(i), r.name) for i, r in enumerate(runs))
+    return tag("p", *keys, class_="legend")
+
+
+def _swatch(colour: int) -> Markup:
+    line = tag("line", x1=0, x2=26, y1=5, y2=5, class_=f"curve k{colour % 8} d{colour % 8}")
+    return tag("svg", line, width=26, height=10, aria_hidden="true")
+
+
+def _others(runs: Sequence[Run]) -> list[Curve]:
+    """Whatever else a method logs, under its own name."""
+    keys = sorted({k for r in runs for record in r.records for k in record.values} - _KNOWN)
+    return [Curve((k,), k.replace("_", " ").capitalize(), "", "Logged by the method.") for k in keys]
+
+
+def _lines(curve: Curve, logged: Sequence[Run], runs: Sequence[Run]) -> list[Line]:
+    """One line a key for a single run; one line a run (and key) for several, in the run's colour."""
+    found = []
+    for r in logged:
+        for n, key in enumerate(curve.keys):
+            kept = [x for x in r.records if key in x.values]
+            name = key.split("_")[0] if len(runs) == 1 else r.name if len(curve.keys) == 1 else f"{r.name}, {key.split('_')[0]}"
+            colour = n if len(runs) == 1 else runs.index(r) % 8
+            found.append(Line(name, colour, [x.step for x in kept], [x.epoch for x in kept], [x.values[key] for x in kept]))
+    return found
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Lines of the log in a row with one verdict and one kind of reason."""
+
+    verdict: str
+    start: int  # first step that it speaks of, exclusive
+    stop: int  # last step, inclusive
+    reason: str  # the last one given
+
+
+def stretches(records: Sequence[Record]) -> list[Stretch]:
+    """The log as stretches of one verdict; each line speaks of the steps since the line before."""
+    found, before = [], 0
+    for verdict, group in groupby(records, key=lambda r: r.verdict):
+        part = list(group)
+        found.append(Stretch(verdict, before, part[-1].step, part[-1].reason))
+        before = part[-1].step
+    return found
+
+
+def timeline(run: Run) -> Markup:
+    """The verdict along the steps as a strip, and in words."""
+    if not run.records:
+        return missing("There is no health verdict yet: nothing was logged.", run.says("resume"))
+    parts, last = stretches(run.records), run.records[-1].step
+    boxes = [
+        tag("rect", tag("title", _sentence(s)), x=f"{short(100 * s.start / last)}%", width=f"{short(100 * (s.stop - s.start) / last)}%",
+            height=14, class_=f"v{s.verdict}")
+        for s in parts
+    ]  # fmt: skip
+    strip = tag("svg", *boxes, width="100%", height=14, role="img", aria_label="; ".join(_sentence(s) for s in parts[:20]), class_="strip")
+    ends = tag("div", tag("span", "step 0"), tag("span", f"step {number(last)}"), class_="ends")
+    notable = [s for s in parts if s.verdict != "OK"]
+    words = [tag("li", tag("b", _WORDS.get(s.verdict, s.verdict), class_=f"t{s.verdict}"), f" {_span(s)}: {s.reason}") for s in notable[:8]]
+    if len(notable) > 8:
+        words.append(tag("li", f"and {len(notable) - 8} more, in metrics.jsonl"))
+    said = tag("ul", *words, class_="verdicts") if words else tag("p", "OK at every line of the log.", class_="note")
+    return join([strip, ends, said])
+
+
+def _span(s: Stretch) -> str:
+    return f"steps {number(s.start + 1)} to {number(s.stop)}" if s.stop > s.start + 1 else f"step {number(s.stop)}"
+
+
+def _sentence(s: Stretch) -> str:
+    return f"{_span(s)} {_WORDS.get(s.verdict, s.verdict)}" + (f": {s.reason}" if s.reason else "")

@@ -1,0 +1,171 @@
+"""What the page shows of the data: a fixed sample of images, what the networks saw of some, and features of all of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from byol import encoders, evaluation, exporting, rng, views
+from byol.data import Source, Unreadable, open_source
+from byol.encoders import Encoder, Input
+from byol.reporting_map import Flat, flatten
+from byol.reporting_pictures import RGB, Raw, channels_note, limits, rgb, square
+from byol.reporting_run import Run, listing, mapping, real
+from byol.run import find_device
+
+Progress = Callable[[str, int, int], None]
+Features = NDArray[np.float32]  # (N, D)
+PICTURE = 96  # pixels, side of a stored picture
+_SHOWN = 6  # images whose views are shown
+
+
+class Missing(Exception):
+    """A part of the page cannot be made: a sentence, and the command that makes it."""
+
+    def __init__(self, sentence: str, cure: str | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence, self.cure = sentence, cure
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some images of the run's data, the same for every report."""
+
+    source: Source  # of these images alone
+    ids: list[int]  # of the training data
+    pictures: list[RGB]  # square, at most PICTURE wide
+    whole: dict[int, Raw]  # a few of the images as they are, by their place in the sample
+    total: int  # images in the data
+    changed: str  # how the data differs from that of the run; empty when it is the same
+
+    @property
+    def note(self) -> str:
+        """What to know about the pictures."""
+        return channels_note(self.source.channels, self.source.dtype)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Features of the sample under the trained encoder, and under the same architecture with random weights."""
+
+    sample: Sample
+    trained: Features
+    random: Features | None
+    encoder: str
+    flat: Flat
+
+
+def sample(run: Run, most: int, progress: Progress) -> Sample:
+    """At most `most` images that can be read, drawn without replacement by a fixed seed; raises Missing."""
+    source, changed = _source(run)
+    drawn = sorted(int(i) for i in rng.permutation(0, 0, len(source), rng.STREAM_SAMPLE)[:most])
+    kept: list[int] = []
+    pictures: list[RGB] = []
+    whole: dict[int, Raw] = {}
+    for done, i in enumerate(drawn):
+        progress("Reading images", done, len(drawn))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+                image = source.read(i)
+        except (Unreadable, OSError):
+            continue  # training lists it; for a look, another image is as good
+        if len(whole) < _SHOWN and done >= len(drawn) * len(whole) // _SHOWN:
+            whole[len(kept)] = image
+        kept.append(i)
+        pictures.append(square(rgb(image), PICTURE))
+    progress("Reading images", len(drawn), len(drawn))
+    if not kept:
+        raise Missing(f"None of the images of {run.spec} can be read any more.", f"byol doctor {run.spec}")
+    return Sample(source.subset(kept), kept, pictures, whole, len(source), changed)
+
+
+def _source(run: Run) -> tuple[Source, str]:
+    """The run's data as it is now, and a sentence if it is not what the run was trained on."""
+    try:
+        source = open_source(run.spec, limit=_whole(run.request.get("limit")))
+    except (ValueError, OSError) as error:
+        raise Missing(
+            f"The images of this run cannot be opened, so views, neighbours and map are missing: {error}. Put them back, then:",
+            run.says("report"),
+        ) from None
+    if not len(source):
+        raise Missing(
+            f"{run.spec} holds no images any more, so views, neighbours and map are missing. Put them back, then:", run.says("report")
+        )
+    then = run.data.get("fingerprint")
+    if then is None or source.fingerprint() == then:
+        return source, ""
+    # What could not be decoded when the run read everything into memory is not part of its data.
+    left_out = {str(mapping(s).get("name")) for s in listing(run.data.get("skipped"))}
+    less = source.without({i: "left out by the run" for i, name in enumerate(source.names) if name in left_out})
+    if less.fingerprint() == then:
+        return less, ""
+    count = int(real(run.data.get("images")) or 0)
+    return (
+        source,
+        f"The data has changed since this run ({count:,} images then, {len(source):,} now); pictures are of the data as it is now.",
+    )
+
+
+def _whole(value: object) -> int | None:
+    found = real(value)
+    return None if found is None else int(found)
+
+
+def views_of(run: Run, shown: Sample) -> tuple[list[list[RGB]], int]:
+    """(rows, V): for each image kept whole the original, its V views of the first epoch and those of the second; raises Missing."""
+    import torch
+
+    try:
+        seen = Input.from_json(mapping(run.plan.get("input")))
+        settings = run.settings
+        changes: dict[str, float] = mapping(run.plan.get("views"))  # type: ignore[assignment]  # `load` checks them
+        plan = views.load(str(settings.get("views")), size=seen.size, channels=seen.channels, **changes)
+        images, places = list(shown.whole.values()), list(shown.whole)
+        ids = torch.tensor([shown.ids[p] for p in places])
+        seed = _whole(settings.get("seed")) or 0
+        epochs = [plan.images(plan.host(images, ids, seed, epoch), ids, seed, epoch, seen) for epoch in (0, 1)]
+    except (ValueError, TypeError, KeyError) as error:
+        raise Missing(f"The views cannot be drawn again: {error}.", run.says("report")) from None
+    rows = []
+    for n, image in enumerate(images):
+        low, high = limits(image)
+        between = ((low - seen.low) / (seen.high - seen.low), (high - seen.low) / (seen.high - seen.low))
+        drawn = [np.moveaxis(v[n].numpy(), 0, 2) for epoch in epochs for v in epoch]
+        rows.append([square(rgb(image), 2 * PICTURE), *(square(rgb(d, between), 2 * PICTURE) for d in drawn)])
+    return rows, len(plan.pipelines)
+
+
+def look(run: Run, shown: Sample, progress: Progress) -> Look:
+    """Features of the sample and their map; raises Missing when there is no encoder or no map to be made."""
+    try:
+        encoder = exporting.load_encoder(run.path)
+    except (ValueError, OSError) as error:
+        raise Missing(f"There is no encoder to look with, so neighbours and map are missing: {error}.", run.says("resume")) from None
+    trained = _features(encoder, shown, progress)
+    twin = _twin(encoder)
+    random = _features(twin, shown, progress) if twin is not None else None
+    progress("Drawing the map", 0, 1)
+    return Look(shown, trained, random, encoder.name, flatten(trained))
+
+
+def _features(encoder: Encoder, shown: Sample, progress: Progress) -> Features:
+    found = evaluation.features(encoder, shown.source, device=find_device("auto"), progress=progress)
+    if len(found.x) != len(shown.ids):
+        raise Missing(
+            "Some images could be read once and then no more, so neighbours and map are missing.", f"byol doctor {shown.source.spec}"
+        )
+    return np.nan_to_num(found.x)
+
+
+def _twin(encoder: Encoder) -> Encoder | None:
+    """The same architecture with random weights; None for a module that cannot be drawn anew."""
+    try:
+        return encoders.load(encoder.name, input=encoder.input, seed=0).eval()
+    except ValueError:
+        return None

@@ -1,0 +1,150 @@
+"""Evaluations on the page: bars with intervals, a table, and the protocol beside every number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from byol.reporting_html import Markup, join, missing, percent, share, short, table, tag
+from byol.reporting_run import Run
+from byol.reporting_scales import linear_ticks
+from byol.reporting_scores import Result, Score, own, results
+
+WIDTH, ROW, TOP, BOTTOM = 344, 36, 4, 30
+_SPAN = (2.0, WIDTH - 62.0)  # bars; the rest is for the number at their end
+
+
+def worth(run: Run) -> Markup:
+    """All evaluations of one run, or how to make one."""
+    found = results(run)
+    if not found:
+        return _not_yet(run)
+    return join(_protocol(r, run) for r in found)
+
+
+def _not_yet(run: Run) -> Markup:
+    why = "This run is not evaluated yet, so nothing here says whether its features are worth anything; labels make that measurable:"
+    return missing(why, run.says("evaluate", run.spec))
+
+
+def _protocol(result: Result, run: Run) -> Markup:
+    top = max(s.interval[1] if s.interval else s.top1 for s in result.scores)
+    panels = [_panel(result, labels, max(0.1, top)) for labels in result.shares]
+    title = tag("h3", result.protocol, " ", tag("small", result.settings))
+    return tag("div", title, _note(result), tag("div", *panels, class_="bars"), _table(result, run), class_="protocol")
+
+
+def _note(result: Result) -> Markup:
+    return tag("p", f"Top-1 on {result.setting}. Whiskers and small numbers: 95 % interval.", class_="note")
+
+
+def _named(scores: Sequence[Score]) -> list[str]:
+    return list(dict.fromkeys(s.name for s in scores))
+
+
+def _panel(result: Result, labels: float, top: float) -> Markup:
+    """One bar for every encoder and baseline, at one share of the labels."""
+    scores = [s for s in result.scores if s.labels == labels]
+    bottom = TOP + ROW * len(scores)
+    parts = [_axis(top, bottom, result.classes), *(_bar(s, TOP + ROW * i, top) for i, s in enumerate(scores))]
+    spoken = "; ".join(f"{s.name} {percent(s.top1)}" for s in scores)
+    n = next((s.n_labels for s in scores if s.n_labels), None)
+    title = tag("b", f"{'All' if labels == 1 else share(labels)} of the labels") + tag("small", f" {n:,} images" if n else "")
+    svg = tag("svg", *parts, viewBox=f"0 0 {WIDTH} {bottom + BOTTOM}", role="img", aria_label=spoken)
+    return tag("figure", tag("div", Markup(title), class_="head"), svg, class_="chart")
+
+
+def _x(value: float, top: float) -> float:
+    return _SPAN[0] + value / top * (_SPAN[1] - _SPAN[0])
+
+
+def _axis(top: float, bottom: int, classes: int) -> Markup:
+    marks = []
+    for tick in linear_ticks(0.0, top, 4):
+        at = _x(tick, top)
+        marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=bottom, class_="grid"))
+        marks.append(
+            tag("text", f"{100 * tick:g}" + (" %" if not tick else ""), x=at, y=bottom + 14, text_anchor="middle" if tick else "start")
+        )
+    if classes > 1 and 1 / classes <= top:
+        at = _x(1 / classes, top)
+        marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=bottom + 2, class_="guide"))
+        marks.append(tag("text", f"chance {percent(1 / classes, 0)}", x=at + 2, y=bottom + 27, text_anchor="start", class_="guide-label"))
+    return join(marks)
+
+
+def _bar(score: Score, y: float, top: float) -> Markup:
+    end = _x(score.top1, top)
+    far = _x(score.interval[1], top) if score.interval else end
+    parts = [
+        tag("text", score.name, x=_SPAN[0], y=y + 12, class_="" if score.baseline else "strong"),
+        tag("rect", x=_SPAN[0], y=y + 17, width=max(1.0, end - _SPAN[0]), height=12, class_="bar base" if score.baseline else "bar own"),
+        tag("text", percent(score.top1), x=max(end, far) + 5, y=y + 27, class_="" if score.baseline else "strong"),
+    ]
+    if score.interval:
+        low = _x(score.interval[0], top)
+        path = f"M{short(low)} {short(y + 20)}v6m0-3H{short(far)}m0-3v6"
+        parts.append(tag("path", d=path, class_="whisker"))
+    return join(parts)
+
+
+def _cell(score: Score | None, more: str = "") -> Markup:
+    """One number with its interval; the exact values as data, for whoever reads the page by program."""
+    if score is None:
+        return tag("td", "–")
+    small = [] if score.interval is None else [f"{100 * score.interval[0]:.1f}–{100 * score.interval[1]:.1f}"]
+    small += [] if score.top5 is None else [f"top-5 {100 * score.top5:.1f}"]
+    small += [] if score.draws < 2 else [f"{score.draws} draws"]
+    return tag(
+        "td", percent(score.top1), tag("small", ", ".join(small)), *([tag("small", more)] if more else []), data_top1=repr(score.top1)
+    )
+
+
+def _table(result: Result, run: Run) -> Markup:
+    by = {(s.name, s.labels): s for s in result.scores}
+    rows: list[list[str]] = [[name, *(_cell(by.get((name, share_))) for share_ in result.shares)] for name in _named(result.scores)]
+    gains = [_gain(result, run, labels) for labels in result.shares]
+    if any(gains):
+        rows.append(["over the best baseline", *(tag("td", g or "–", class_="gain") for g in gains)])
+    heads = ["", *(f"{'all' if s == 1 else share(s)} of the labels" for s in result.shares)]
+    return table(heads, rows, "numbers")
+
+
+def _gain(result: Result, run: Run, labels: float) -> str:
+    best, subjects = result.best_baseline(labels), result.subjects(labels)
+    if best is None or not subjects:
+        return ""
+    return f"{100 * (own(run, subjects).top1 - best.top1):+.1f} points".replace("-", "−")
+
+
+def side_by_side(runs: Sequence[Run]) -> Markup:
+    """One table for several runs, a column each; measurements that differ in protocol or data stand in rows of their own."""
+    found = {r.path: results(r) for r in runs}
+    conditions = list(dict.fromkeys(x.conditions for r in runs for x in found[r.path]))
+    absent = [_not_yet_named(r) for r in runs if not found[r.path]]
+    if not conditions:
+        return join(absent)
+    rows: list[list[str]] = []
+    for protocol, settings, setting in conditions:
+        these = {r.path: next((x for x in found[r.path] if x.conditions == (protocol, settings, setting)), None) for r in runs}
+        for labels in sorted({s for x in these.values() if x for s in x.shares}):
+            head = tag(
+                "th",
+                f"{protocol}, {'all' if labels == 1 else share(labels)} of the labels",
+                tag("small", f"{settings}; {setting}"),
+                scope="row",
+            )
+            rows.append([head, *(_column(r, these[r.path], labels) for r in runs)])
+    note = tag("p", "Top-1; small: 95 % interval, and the gain over the best baseline of that run.", class_="note")
+    return join([note, table(["", *(r.name for r in runs)], rows, "numbers wide"), *absent])
+
+
+def _column(run: Run, result: Result | None, labels: float) -> Markup:
+    subjects = result.subjects(labels) if result else []
+    if result is None or not subjects:
+        return tag("td", "–")
+    gain = _gain(result, run, labels)
+    return _cell(own(run, subjects), f"{gain} over the best baseline" if gain else "")
+
+
+def _not_yet_named(run: Run) -> Markup:
+    return missing(f"{run.name} is not evaluated yet.", run.says("evaluate", run.spec))

@@ -1,0 +1,133 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from data_files import damaged, folder, pixels
+from torch.utils.data import DataLoader
+
+from byol import rng
+from byol.data import HostBatches, Skipped, ids_at, open_source, steps_per_epoch
+
+
+class Corner:
+    """A plan of two views: a 4x4 crop at a place that depends on the sample's own random numbers."""
+
+    def host(self, images, ids, seed, epoch):
+        views = []
+        for view in range(2):
+            u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids, 2)
+            places = (u * 8).long().tolist()
+            views.append(
+                torch.stack([torch.from_numpy(im[y : y + 4, x : x + 4].copy()) for im, (y, x) in zip(images, places, strict=True)])
+            )
+        return torch.stack(views).permute(0, 1, 4, 2, 3)
+
+
+def test_each_epoch_holds_each_sample_once_in_a_new_order():
+    n, batch = 60, 10
+    epochs = [torch.cat([ids_at(step, n=n, batch=batch, seed=3) for step in range(e * 6, e * 6 + 6)]) for e in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch.tolist()) == list(range(n))
+    assert len({tuple(e.tolist()) for e in epochs}) == 3
+    assert epochs[0].tolist() != list(range(n))
+
+
+def test_ids_are_a_function_of_seed_and_step_alone():
+    forward = [ids_at(step, n=50, batch=8, seed=1) for step in range(20)]
+    backward = [ids_at(step, n=50, batch=8, seed=1) for step in reversed(range(20))][::-1]
+    for a, b in zip(forward, backward, strict=True):
+        assert a.dtype == torch.int64
+        assert torch.equal(a, b)
+    assert not torch.equal(forward[0], ids_at(0, n=50, batch=8, seed=2))
+
+
+def test_writing_into_the_ids_does_not_change_the_order():
+    first = ids_at(0, n=50, batch=8, seed=1)
+    kept = first.clone()
+    first.zero_()
+    assert torch.equal(ids_at(0, n=50, batch=8, seed=1), kept)
+
+
+def test_the_last_partial_batch_is_dropped():
+    assert steps_per_epoch(50, 8) == 6
+    assert all(len(ids_at(step, n=50, batch=8, seed=0)) == 8 for step in range(14))
+    seen = torch.cat([ids_at(step, n=50, batch=8, seed=0) for step in range(6)])
+    assert len(set(seen.tolist())) == 48
+
+
+def test_a_batch_larger_than_the_data_is_one_sentence():
+    with pytest.raises(ValueError, match="31 images are fewer than one batch of 64; pass --batch-size 31 or fewer"):
+        steps_per_epoch(31, 64)
+    with pytest.raises(ValueError, match="batch of 0"):
+        steps_per_epoch(31, 0)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return open_source(folder(tmp_path, [f"{i:02d}.png" for i in range(20)]))
+
+
+def collect(source, workers, start=0, stop=12):
+    batches = HostBatches(source, Corner(), n=len(source), batch=6, seed=5)
+    loader = DataLoader(batches, batch_size=None, sampler=range(start, stop), num_workers=workers)
+    return [(b.ids, b.crops, b.bad) for b in loader]
+
+
+def test_0_and_2_workers_give_the_same_batches(source):
+    for (ids, crops, _), (other_ids, other_crops, _) in zip(collect(source, 0), collect(source, 2), strict=True):
+        assert torch.equal(ids, other_ids)
+        assert torch.equal(crops, other_crops)
+
+
+def test_a_later_start_gives_the_same_batches(source):
+    for whole, part in zip(collect(source, 0)[7:], collect(source, 0, start=7), strict=True):
+        assert torch.equal(whole[1], part[1])
+
+
+def test_crops_are_of_the_samples_that_the_ids_name(source):
+    ids, crops, bad = collect(source, 0, 3, 4)[0]
+    assert torch.equal(ids, ids_at(3, n=20, batch=6, seed=5))
+    assert crops.shape == (2, 6, 3, 4, 4)
+    assert bad == []
+    wanted = Corner().host([pixels(seed=int(i)) for i in ids], ids, 5, 1)  # step 3 of 3 per epoch: epoch 1
+    assert torch.equal(crops, wanted)
+
+
+def test_a_damaged_file_is_replaced_by_the_next_readable_one_and_reported(tmp_path, source):
+    for name in ("07.png", "08.png", "19.png"):
+        (tmp_path / name).write_bytes(damaged())
+    reported = set()
+    for step in range(3):
+        batch = HostBatches(source, Corner(), n=20, batch=6, seed=5)[step]
+        wanted = ids_at(step, n=20, batch=6, seed=5).tolist()
+        assert batch.ids.tolist() == [{7: 9, 8: 9, 19: 0}.get(i, i) for i in wanted]
+        assert torch.equal(batch.crops, HostBatches(source, Corner(), n=20, batch=6, seed=5)[step].crops)
+        reported |= {s.name for s in batch.bad}
+        assert all(isinstance(s, Skipped) and s.reason for s in batch.bad)
+    assert {"07.png", "08.png"} <= reported <= {"07.png", "08.png", "19.png"}
+
+
+def test_when_every_file_is_gone_it_is_one_sentence(tmp_path, source):
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"none of the 20 images .* can be decoded any more \(first: missing\)"):
+        HostBatches(source, Corner(), n=20, batch=6, seed=5)[0]
+
+
+def test_more_samples_than_the_source_has_is_one_sentence(source):
+    with pytest.raises(ValueError, match="20 images, not 21"):
+        HostBatches(source, Corner(), n=21, batch=6, seed=5)
+
+
+def test_importing_data_imports_no_torch():
+    code = "import sys, byol.data; byol.data.open_source; assert 'torch' not in sys.modules and 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_array_sources_work_in_workers_too():
+    x = np.stack([pixels(seed=s) for s in range(12)])
+    alone, together = (collect(open_source(x), workers, 0, 4) for workers in (0, 2))
+    for a, b in zip(alone, together, strict=True):
+        assert torch.equal(a[1], b[1])

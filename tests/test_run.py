@@ -1,0 +1,197 @@
+"""A whole run from a folder of pictures: what is decided, what is stored, and that a kill loses nothing."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import byol
+from byol import config, run
+
+TINY = {
+    "encoder": "small-w16",
+    "epochs": 6,
+    "batch_size": 8,
+    "precision": "fp32",
+    "device": "cpu",
+    "set": ("checkpoint_minutes=0", "log_steps=1", "hidden=16", "dim=8"),
+}
+
+# What a user would type in Python; killed from outside.
+SCRIPT = """
+import json, sys
+import byol
+byol.train(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), image_size=16, **{**json.loads(sys.argv[4]), "set": tuple(json.loads(sys.argv[4])["set"])})
+"""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Thirty-two small photos of two sizes, so that they go through the host stage; one file is no image."""
+    folder = tmp_path_factory.mktemp("photos")
+    noise = np.random.default_rng(0)
+    for i in range(32):
+        size = (20, 24) if i % 2 else (28, 20)
+        (folder / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / "ab"[i % 2] / f"{i}.png")
+    (folder / "b" / "broken.jpg").write_bytes(b"<html>not found</html>")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    """The uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return byol.train(photos, out, workers=0, image_size=16, **TINY).run
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_killed_at_random_steps_ends_like_the_uninterrupted_one(photos, whole, tmp_path, workers):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", SCRIPT, str(photos), str(out), str(workers), json.dumps(TINY)]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+    kill_at = random.Random(workers).randrange(2, 18)
+    log = out / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not (log.exists() and log.read_text().count("\n") >= kill_at):
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "encoder.safetensors").exists(), "the run ended before it could be killed"
+    byol.resume(out)
+    ours, theirs = load_file(out / "last.safetensors"), load_file(whole / "last.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    ours, theirs = load_file(out / "encoder.safetensors"), load_file(whole / "encoder.safetensors")
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_a_run_folder_says_what_was_asked_decided_and_left_out(photos, whole):
+    names = {p.name for p in whole.iterdir()}
+    expected = {"config.json", "plan.json", "data.json", "metrics.jsonl", "last.safetensors", "encoder.safetensors", "encoder.json"}
+    assert expected <= names
+    plan, data = (json.loads((whole / f"{n}.json").read_text()) for n in ("plan", "data"))
+    assert plan["settings"]["batch_size"] == 8
+    assert plan["reasons"]["batch_size"] == "asked for"
+    assert data["images"] == 32
+    assert [s["name"] for s in data["skipped"]] == ["b/broken.jpg"]
+
+
+def test_a_finished_run_is_left_as_it_is(whole):
+    before = {p.name: p.read_bytes() for p in whole.iterdir() if p.name != "data.json"}
+    byol.resume(whole)
+    assert {n: (whole / n).read_bytes() for n in before} == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(photos, whole):
+    before = {p.name: p.read_bytes() for p in whole.iterdir() if p.is_file()}
+    with pytest.raises(ValueError, match="byol resume"):
+        byol.train(photos, whole)
+    assert {p.name: p.read_bytes() for p in whole.iterdir() if p.is_file()} == before
+
+
+def test_data_that_changed_since_is_refused_on_resume(photos, whole, tmp_path):
+    noise = np.random.default_rng(1)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(9):
+        Image.fromarray(noise.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    out = byol.train(folder, tmp_path / "run", image_size=16, **{**TINY, "epochs": 1}).run
+    (folder / "0.png").unlink()
+    with pytest.raises(ValueError, match="has changed since"):
+        byol.resume(out)
+
+
+def test_the_exported_encoder_gives_the_features_of_the_run(photos, whole):
+    session = run.reopen(whole)
+    method = session.method()
+    from byol import checkpoint
+
+    checkpoint.restore(whole / "last.safetensors", method=method, optimizer=session.optimizer(method))
+    encoder = byol.load(whole)
+    x = encoder.preprocess(sorted((photos / "a").glob("*.png"))[:4])
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), method.encoder.eval()(x), rtol=1e-5, atol=1e-6)
+    assert encoder.dim == encoder(x).shape[1]
+
+
+def test_an_encoder_of_ones_own_trains_resumes_and_loads(photos, tmp_path):
+    def net():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+
+    own = net()
+    before = own[0].weight.clone()
+    asked = {**TINY, "encoder": own, "epochs": 2}
+    trained = byol.train(photos, tmp_path / "run", image_size=16, workers=0, **asked)
+    assert torch.equal(own[0].weight, before), "the given module is copied, not trained"
+    with pytest.raises(ValueError, match="encoder of your own"):
+        byol.resume(tmp_path / "run")
+    byol.resume(tmp_path / "run", encoder=own)
+    encoder = byol.load(trained.run, net=net())
+    assert not torch.equal(encoder.net[0].weight, before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"set": ("lt=0.1",)}, "did you mean lr"),
+        ({"set": ("lr=fast",)}, "give a number"),
+        ({"set": ("lr",)}, "KEY=VALUE"),
+        ({"set": ("tau_base=2",)}, "tau_base is 2"),
+        ({"recipe": "imagenet"}, "recipe"),
+        ({"method": "boyl"}, "did you mean byol"),
+        ({"batch_size": 64}, "do not fill a batch of 64"),
+        ({"batch_size": 1}, "batch norm needs 2"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"accumulate": 30, "batch_size": 8}, "fewer than --accumulate 30"),
+        ({"minutes": -1.0}, "give a time above 0"),
+        ({"encoder": "resnet19"}, "resnet1"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_sentence(photos, tmp_path, asked, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        byol.train(photos, tmp_path / "run", **asked)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists(), "nothing is written before everything is known to work"
+
+
+def test_every_recipe_resolves_and_says_why(photos):
+    from byol import recipes, views
+
+    facts = recipes.Facts(images=50_000, short_side=256, channels=3, device="cpu", cores=2, bf16_gain=1.0)
+    options = byol.methods.load("byol").Config
+    for name in recipes.RECIPES:
+        plan = recipes.resolve(config.Request(data="x", recipe=name), facts, options, views.Pipeline, views.names())
+        named = {**vars(plan.settings), **plan.method}
+        assert set(named) <= set(plan.reasons), name
+        assert plan.expected, name
+        assert recipes.load(name).__doc__
+        options(**plan.method)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "lr", "wd", "tau"), [(40, 0.45, 1e-6, 0.97), (100, 0.45, 1e-6, 0.99), (300, 0.3, 1e-6, 0.99), (1000, 0.2, 1.5e-6, 0.996)]
+)
+def test_the_paper_recipes_hold_the_released_values(epochs, lr, wd, tau):
+    from byol import recipes, views
+
+    facts = recipes.Facts(images=1_281_167, short_side=400, channels=3, device="cpu", cores=2, bf16_gain=1.0)
+    request = config.Request(data="x", recipe=f"imagenet-r50-{epochs}")
+    plan = recipes.resolve(request, facts, byol.methods.load("byol").Config, views.Pipeline, views.names())
+    s = plan.settings
+    assert (s.epochs, s.lr, s.weight_decay, plan.method["tau_base"]) == (epochs, lr, wd, tau)
+    assert (s.optimizer, s.momentum, s.trust_coefficient, s.warmup_epochs) == ("lars", 0.9, 1e-3, 10)
+    assert s.batch_size * s.accumulate == 4096
+    assert plan.peak_lr == pytest.approx(lr * 16)
+    assert (plan.method["hidden"], plan.method["dim"]) == (4096, 256)
+    assert (s.encoder, s.image_size, s.views) == ("resnet50", 224, "paper")
