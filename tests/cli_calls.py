@@ -34,10 +34,11 @@ def byol(*words):
     return Call(code, out.getvalue(), err.getvalue())
 
 
-def stripes(folder, n=64, size=16):
-    """A folder of n images in two class folders: lying and standing stripes, with noise."""
+def stripes(folder, n=64, *, sizes=(16,)):
+    """A folder of n images in two class folders: lying and standing stripes, with noise; of several sizes they are read by workers."""
     rng = np.random.default_rng(0)
     for i in range(n):
+        size = sizes[i % len(sizes)]
         wave = 128 + 100 * np.sin(np.arange(size) * (0.5 + i / n))
         image = np.broadcast_to(wave[:, None] if i % 2 else wave[None], (size, size))[..., None] + rng.normal(0, 10, (size, size, 3))
         path = folder / ("lying" if i % 2 else "standing") / f"{i:03}.png"

@@ -22,10 +22,14 @@ def same(a, b):
 
 @pytest.fixture
 def offline(monkeypatch):
-    def refuse(*args, **options):
+    asked = []
+
+    def refuse(host, *args, **options):
+        asked.append(host)
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return asked
 
 
 @pytest.fixture
@@ -140,7 +144,7 @@ def test_weights_that_cannot_be_fetched_are_one_sentence_with_the_cure(offline, 
     assert "\n" not in str(caught.value)
 
 
-def test_cached_pretrained_weights_are_used_without_asking_anyone(cached_resnet18):
+def test_cached_pretrained_weights_are_used_without_asking_anyone(cached_resnet18, offline):
     before = torch.random.get_rng_state()
     encoder = load("resnet18", input=of(96), pretrained=True)
     assert same(encoder.net.state_dict(), cached_resnet18)
@@ -149,6 +153,7 @@ def test_cached_pretrained_weights_are_used_without_asking_anyone(cached_resnet1
     assert pretrained_note("resnet18") == "resnet18.a1_in1k, from this machine's cache"
     timms = load("timm:resnet18", input=of(96), pretrained=True)
     assert same(timms.net.state_dict(), cached_resnet18)
+    assert offline == []
 
 
 def test_pretrained_weights_bring_their_stem_and_the_name_says_so(cached_resnet18):

@@ -50,7 +50,7 @@ def test_numbers_that_are_not_finite_are_collapse():
 
 
 def test_few_directions_are_a_warning_after_the_warm_up_only():
-    z = torch.randn(64, 3) @ torch.randn(3, 64)
+    z = torch.randn(64, 2) @ torch.diag(torch.tensor([1.0, 0.5])) @ torch.randn(2, 64)
     m = health.measure((z, z))
     assert health.verdict(m, step=5, warmup=10, lr=0.1)[0] == "OK"
     assert health.verdict(m, step=50, warmup=10, lr=0.1)[0] == "WARN"

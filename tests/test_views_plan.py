@@ -105,6 +105,19 @@ def test_each_op_changes_as_many_samples_as_its_probability_says(op, probability
         assert abs(float(changed.double().mean()) - probability) <= 4.5 * (probability * (1 - probability) / N) ** 0.5
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_an_op_that_all_samples_draw_leaves_images_that_later_ops_can_change(channels):
+    # The gray image stands in every channel at once; written into, it must be copied first.
+    given = Input(channels=channels, size=24, mean=(0.5,) * channels, std=(0.2,) * channels)
+    x, ids = crops_of(40, 24, channels), torch.arange(40)
+    gray = views.load("paper", size=24, channels=channels, **(OFF | {"gray": 1.0})).images(x, ids, 0, 0, given)
+    both = views.load("paper", size=24, channels=channels, **(OFF | {"gray": 1.0, "solarize": 0.5})).images(x, ids, 0, 0, given)
+    expected = torch.minimum(gray, 1 - gray)
+    turned = (both != gray).flatten(2).any(2)
+    assert 20 < turned.sum() < 60
+    torch.testing.assert_close(both[turned], expected[turned])
+
+
 def test_the_four_jitters_come_in_all_24_orders_equally_often():
     p = views.load("paper", size=32).pipelines[0]
     colours = palette("paper", "rgb", 3, p)

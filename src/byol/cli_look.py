@@ -20,7 +20,7 @@ def doctor(options: Doctor, screen: Screen) -> int:
         screen.say(line)
     found = report.to_json()
     if found["usable"]:
-        screen.say(f"Next: byol train {quoted(options.data)}      (with --dry-run: the plan, and a picture of the views)")
+        screen.say(f"Next: byol train {quoted(options.data)}      (--dry-run first shows plan and views)")
     screen.result(found)
     return 0 if found["usable"] else 2
 

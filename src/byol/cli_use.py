@@ -65,9 +65,9 @@ def export(options: Export, screen: Screen) -> int:
     screen.clear()
     screen.say(f"{out}: the {options.network} encoder of {options.run}, checked against it")
     if out.suffix.lower() == ".safetensors":
-        screen.say(f'Next: byol.load("{out}") in Python, or byol embed {quoted(out)} DATA --out features.parquet')
+        screen.say(f'Next: byol.load("{out}") in Python')
     else:
-        screen.say("Next: give it normalised images; the description inside says size, mean and standard deviation")
+        screen.say("Next: give it normalised images; the description inside says how")
     screen.result({"out": str(out), "network": options.network})
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -58,6 +59,7 @@ class HostFeed:
             batch_size=None,
             sampler=range(start, stop),
             num_workers=self.workers,
+            worker_init_fn=deaf,
             pin_memory=self.device.startswith("cuda"),
         )
         for step, (ids, crops, bad) in zip(range(start, stop), loader, strict=True):
@@ -65,3 +67,9 @@ class HostFeed:
                 self.on_bad(bad)
             crops = crops.to(self.device, non_blocking=True)
             yield self.views.device(crops, ids, self.seed, step // steps_per_epoch(n, self.batch), self.input)
+
+
+def deaf(worker: int) -> None:
+    """Signals are for the main process, which still needs the batches in hand; Ctrl-C and job schedulers send them to all."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

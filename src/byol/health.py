@@ -22,7 +22,7 @@ SPREAD_COLLAPSED = 0.1
 SPREAD_WARN = 0.25
 # One dimension only is collapse too (dimensional collapse); a handful is a reason to look.
 RANK_COLLAPSED = 1.2
-RANK_WARN = 4.0
+RANK_WARN = 2.0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from byol.reporting_page import contents, header, page, section
 from byol.reporting_record import data, differences, facts, plan, repeat
 from byol.reporting_run import Run, read_all
 from byol.reporting_scores import finding
-from byol.reporting_verdict import comparison, headline, verdict
+from byol.reporting_verdict import comparison, headline, mood, verdict
 from byol.reporting_worth import side_by_side, worth
 
 
@@ -43,7 +43,7 @@ def write(runs: Sequence[Path], out: Path, progress: Progress = lambda what, don
 def one(run: Run, progress: Progress) -> str:
     """The page of a single run."""
     parts = _parts(run, ONE, progress)
-    links = contents([(key, title) for key, title, _ in parts])
+    links = contents([(key, key.capitalize()) for key, _, _ in parts])
     body = join([_header(run, links), facts(run), *(section(key, title, content) for key, title, content in parts), _footer([run])])
     return page(f"{run.name}: {headline(run)}", body)
 
@@ -51,15 +51,14 @@ def one(run: Run, progress: Progress) -> str:
 def many(runs: list[Run], progress: Progress) -> str:
     """The page of several runs, side by side first, then one after the other."""
     said = comparison(runs)
-    moods = {verdict(r).mood for r in runs}
-    mood = moods.pop() if len(moods) == 1 else "doubt"
+    moods = {mood(r) for r in runs}
     compared = [
         ("worth", "What the features are worth", side_by_side(runs)),
-        ("curves", "Training", join([legend(runs), curves(runs)])),
+        ("training", "Training", join([legend(runs), curves(runs)])),
         ("differences", "Settings that differ", differences(runs)),
     ]
-    links = [(key, title) for key, title, _ in compared] + [(f"run-{i}", r.name) for i, r in enumerate(runs)]
-    top = header(f"byol report of {len(runs)} runs", said, mood, [contents(links)])
+    links = [(key, key.capitalize()) for key, _, _ in compared] + [(f"run-{i}", r.name) for i, r in enumerate(runs)]
+    top = header(f"byol report of {len(runs)} runs", said, moods.pop() if len(moods) == 1 else "doubt", [contents(links)])
     articles = (_article(i, r, progress) for i, r in enumerate(runs))
     body = join([top, *(section(key, title, content) for key, title, content in compared), *articles, _footer(runs)])
     return page(said, body)
@@ -70,14 +69,14 @@ def _header(run: Run, links: Markup) -> Markup:
     rest = [tag("p", found.protocol(), class_="lead")] if found else []
     rest += [tag("p", v.detail, *([" ", command(v.cure)] if v.cure else []), class_="lead")] if v.detail or v.cure else []
     rest += [missing(f"{name} is damaged and left out.") for name in run.damaged]
-    return header(f"byol report of {run.path}", headline(run), v.mood, [*rest, links])
+    return header(f"byol report of {run.path}", headline(run), mood(run), [*rest, links])
 
 
 def _article(i: int, run: Run, progress: Progress) -> Markup:
     v = verdict(run)
     said = tag("p", headline(run), *([" ", v.detail] if v.detail else []), *([" ", command(v.cure)] if v.cure else []), class_="lead")
     parts = _parts(run, MANY, progress)
-    sections = (tag("section", tag("h3", title), content) for key, title, content in parts if key not in ("curves",))
+    sections = (tag("section", tag("h3", title), content) for key, title, content in parts if key != "training")
     return tag("article", tag("h2", run.name), said, facts(run), *sections, id=f"run-{i}")
 
 
@@ -89,7 +88,7 @@ def _parts(run: Run, extent: Extent, progress: Progress) -> list[tuple[str, str,
         ("neighbours", "What looks alike to the network", seen["neighbours"]),
         ("map", "Map of the features", seen["map"]),
         ("health", "Health", timeline(run)),
-        ("curves", "Training", curves([run])),
+        ("training", "Training", curves([run])),
         ("views", "What the network saw", seen["views"]),
         ("plan", "Plan, and why", plan(run)),
         ("data", "Data", data(run)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from byol.reporting_html import Markup, join, number, printable, tag
 from byol.reporting_scales import Scale, linear_ticks, spread_of, thinned, tick_label
@@ -22,6 +22,7 @@ class Line:
     steps: list[int]
     epochs: list[float]
     values: list[float]
+    label: str = ""  # written beside its values, where no legend says what it is
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,14 @@ def chart(c: Chart, axis: Axis) -> Markup:
     x = Scale((0.0, axis.epochs), (LEFT, WIDTH - RIGHT))
     thin = [_thin(line) for line in lines]
     drawing = join([_grid(y), _epochs(x, axis), *(_guide(v, label, y) for v, label in c.guides), *(_curve(li, x, y) for li in thin)])
-    labels = _end_labels(thin, y) if len(lines) > 1 and len({li.colour for li in lines}) == len(lines) <= 2 else Markup("")
-    pointer = tag("g", tag("line", y1=TOP, y2=HEIGHT - BOTTOM, class_="hair"), class_="pointer", visibility="hidden")
+    hair = tag("line", y1=TOP, y2=HEIGHT - BOTTOM, class_="hair")
+    foot = [
+        tag("text", y=HEIGHT - BOTTOM + below, text_anchor="middle", class_="foot")
+        for below in ((28, 15) if axis.steps_per_epoch else (15,))
+    ]
+    pointer = tag("g", hair, *foot, class_="pointer", visibility="hidden")
     svg = tag(
-        "svg", drawing, labels, pointer,
+        "svg", drawing, pointer,
         viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", tabindex=0, aria_label=_spoken(c, lines),
     )  # fmt: skip
     head = tag("div", tag("b", c.title), " ", tag("small", c.unit), tag("output", _now(lines)), class_="head")
@@ -66,12 +71,16 @@ def chart(c: Chart, axis: Axis) -> Markup:
 
 def _thin(line: Line) -> Line:
     keep = thinned(line.values)
-    return Line(line.name, line.colour, *([seq[i] for i in keep] for seq in (line.steps, line.epochs, line.values)))  # type: ignore[arg-type]
+    return replace(line, steps=[line.steps[i] for i in keep], epochs=[line.epochs[i] for i in keep], values=[line.values[i] for i in keep])
 
 
 def _now(lines: list[Line]) -> Markup:
     """The last value of each line, in its colour; the pointer replaces it."""
-    return join((tag("span", number(li.values[-1]), class_=f"c{li.colour}") for li in lines), " ")
+    return join((tag("span", _labelled(li) + number(li.values[-1]), class_=f"c{li.colour}") for li in lines), " ")
+
+
+def _labelled(line: Line) -> str:
+    return f"{line.label} " if line.label else ""
 
 
 def _spoken(c: Chart, lines: list[Line]) -> str:
@@ -127,17 +136,6 @@ def _curve(line: Line, x: Scale, y: Scale) -> Markup:
     return tag("path", d="M" + "L".join(points), class_=f"curve k{line.colour} d{line.colour}")
 
 
-def _end_labels(lines: Sequence[Line], y: Scale) -> Markup:
-    """The names of two lines, written at their ends, apart from each other."""
-    ends = [y(li.values[-1]) for li in lines]
-    above = ends[0] <= ends[1]
-    texts = []
-    for line, end, up in zip(lines, ends, (above, not above), strict=True):
-        at = min(max(end - 6 if up else end + 14, TOP + 10), HEIGHT - BOTTOM - 4)
-        texts.append(tag("text", line.name, x=WIDTH - RIGHT - 2, y=at, text_anchor="end", class_=f"label c{line.colour}"))
-    return join(texts)
-
-
 def _data(lines: Sequence[Line], x: Scale, y: Scale, axis: Axis) -> str:
     """Everything that the pointer needs, as JSON: the exact values, and the scales."""
     return json.dumps(
@@ -153,4 +151,11 @@ def _data(lines: Sequence[Line], x: Scale, y: Scale, axis: Axis) -> str:
 
 def _points(line: Line) -> dict[str, object]:
     epochs = [round(e, 3) for e in line.epochs]
-    return {"name": printable(line.name), "colour": line.colour, "step": line.steps, "epoch": epochs, "value": line.values}
+    return {
+        "name": printable(line.name),
+        "label": _labelled(line),
+        "colour": line.colour,
+        "step": line.steps,
+        "epoch": epochs,
+        "value": line.values,
+    }

@@ -28,7 +28,7 @@ CURVES = (
     Curve(("spread",), "Spread", "of 1", "Standard deviation of the normalised projections × √d: 1 in all directions, 0 in one point.", True,
           ((0.05, "collapsed below 0.05"),)),
     Curve(("rank",), "Effective rank", "dimensions", "How many directions the projections of a batch use; 1 means collapse.", True),
-    Curve(("positive_cosine", "negative_cosine"), "Cosine of pairs", "−1 to 1", "Two views of one image, and two different images: the gap is what was learned."),
+    Curve(("positive_cosine", "negative_cosine"), "Cosines", "", "Positive: two views of one image; negative: two images. The gap is what was learned."),
     Curve(("online_target_distance",), "Online to target", "of the online norm", "Distance of the two networks' parameters; it closes as tau nears 1."),
     Curve(("target_cosine",), "Online and target projection", "cosine", "Of the same view, before the predictor."),
     Curve(("grad_norm",), "Gradient", "norm", "Of all online parameters, before the optimiser."),
@@ -78,7 +78,8 @@ def _lines(curve: Curve, logged: Sequence[Run], runs: Sequence[Run]) -> list[Lin
             kept = [x for x in r.records if key in x.values]
             name = key.split("_")[0] if len(runs) == 1 else r.name if len(curve.keys) == 1 else f"{r.name}, {key.split('_')[0]}"
             colour = n if len(runs) == 1 else runs.index(r) % 8
-            found.append(Line(name, colour, [x.step for x in kept], [x.epoch for x in kept], [x.values[key] for x in kept]))
+            label = name if len(runs) == 1 and len(curve.keys) > 1 else ""
+            found.append(Line(name, colour, [x.step for x in kept], [x.epoch for x in kept], [x.values[key] for x in kept], label))
     return found
 
 

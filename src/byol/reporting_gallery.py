@@ -29,12 +29,27 @@ def views(rows: list[list[RGB]], count: int, shown: Sample, run: Run) -> Markup:
     for name, row in zip(names, rows, strict=True):
         grid += [picture(image, name if i == 0 else f"{name}: {heads[i]}") for i, image in enumerate(row)]
     lines = run.plan.get("describe")
-    described = tag("pre", "\n".join(str(x) for x in lines), class_="words") if isinstance(lines, list) else Markup("")
+    described = (
+        tag("div", *(tag("p", line) for line in _joined([str(x) for x in lines])), class_="words")
+        if isinstance(lines, list)
+        else Markup("")
+    )
     said = "Exactly what was drawn for these images in the first two epochs: it follows from the seed, the epoch and the image."
     if shown.changed:
         said = "Drawn as in the first two epochs, by the seed, the epoch and the image's place in the data."
     table = tag("div", *grid, class_="views", style=f"--columns:{len(heads)}")
-    return join([tag("p", said, " ", shown.note, class_="note"), tag("div", table, class_="scroll"), described])
+    return join([tag("p", said, " ", shown.note, class_="note"), tag("div", tag("div", table, class_="scroll"), described, class_="seen")])
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """Lines of at most 80 columns with indented continuations -> one text for each."""
+    whole: list[str] = []
+    for line in lines:
+        if line.startswith(" ") and whole:
+            whole[-1] += f" {line.strip()}"
+        else:
+            whole.append(line)
+    return whole
 
 
 def neighbours(found: Look, queries: int) -> Markup:
@@ -61,7 +76,7 @@ def neighbours(found: Look, queries: int) -> Markup:
 def _said(found: Look) -> Markup:
     n, s = len(found.sample.ids), found.sample
     twin = "; below it, the same network with random weights (seed 0)" if found.random is not None else ""
-    text = f"Left an image, right of it the {NEIGHBOURS} nearest of {number(n)} by the cosine of their features (below each) under the trained {found.encoder}{twin}. "
+    text = f"Left an image, right of it the {NEIGHBOURS} nearest of {number(n)} by the cosine of their features seen from the mean (below each) under the trained network ({found.encoder}){twin}. "
     text += f"The {number(n)} are drawn from all {number(s.total)} by a fixed seed." if n < s.total else "These are all the images."
     return join([tag("p", text, " ", s.note, class_="note"), _shares(found)])
 
@@ -142,8 +157,13 @@ def atlas(found: Look) -> Markup:
         f"--sheet:url({uri});--size:{columns * 100}% {rows * 100}%;--cell:{short(100 / COLUMNS)}%;aspect-ratio:{short(found.flat.aspect)}"
     )
     shape = tag("div", *points, class_="map" + (" pixels" if size < 32 else ""), style=frame, role="img", aria_label=_spoken(found))
-    switch = tag("label", tag("input", type="checkbox", class_="dots"), " dots only")
-    return join([tag("p", _words(found), " ", s.note, class_="note"), tag("div", switch, _legend(s, colours), shape, class_="atlas")])
+    switch = tag("label", tag("input", type="checkbox", class_="dots"), " dots")
+    return join(
+        [
+            tag("p", _words(found), " ", s.note, class_="note"),
+            tag("div", tag("div", _legend(s, colours), switch, class_="bar-over"), shape, class_="atlas"),
+        ]
+    )
 
 
 def _percent(index: int, count: int) -> str:
@@ -156,7 +176,8 @@ def _spoken(found: Look) -> str:
 
 def _words(found: Look) -> str:
     said = f"{number(len(found.sample.ids))} images, placed so that those with similar features are near each other: {found.flat.method}."
-    return said + " Near is meaningful; the distance between far groups, and their size, is not. Point at one to enlarge it."
+    said += " Near is meaningful; the distance between far groups, and their size, is not."
+    return said + " A picture stands for all images in its square; dots show every one, and grow into its picture under the pointer."
 
 
 def _colours(shown: Sample) -> list[int]:

@@ -17,7 +17,7 @@ class Markup(str):
 def printable(text: str) -> str:
     """The text without what cannot be shown: control and direction characters and bytes that are no text become escapes."""
     decoded = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in decoded)
+    return "".join(c if c.isprintable() or c in "\n\u00a0" else c.encode("unicode_escape").decode() for c in decoded)
 
 
 def escape(text: str) -> Markup:
@@ -65,13 +65,13 @@ def number(value: float) -> str:
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """0.633 -> '63.3 %'."""
-    return f"{100 * fraction:.{digits}f} %"
+    """0.633 -> '63.3 %', which no line break parts."""
+    return f"{100 * fraction:.{digits}f}\u00a0%"
 
 
 def share(fraction: float) -> str:
-    """A share of the labels: 0.01 -> '1 %', 0.125 -> '12.5 %'."""
-    return f"{100 * fraction:.4g} %"
+    """A share of the labels: 0.01 -> '1 %', 0.125 -> '12.5 %', which no line break parts."""
+    return f"{100 * fraction:.4g}\u00a0%"
 
 
 def duration(seconds: float) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from byol import encoders, evaluation, exporting, rng, views
+from byol import encoders, exporting, rng, views
 from byol.data import Source, Unreadable, open_source
 from byol.encoders import Encoder, Input
+from byol.evaluation.features import extract
 from byol.reporting_map import Flat, flatten
 from byol.reporting_pictures import RGB, Raw, channels_note, limits, rgb, square
 from byol.reporting_run import Run, listing, mapping, real
@@ -143,24 +144,19 @@ def views_of(run: Run, shown: Sample) -> tuple[list[list[RGB]], int]:
 
 def look(run: Run, shown: Sample, progress: Progress) -> Look:
     """Features of the sample and their map; raises Missing when there is no encoder or no map to be made."""
+    if not (run.path / "encoder.safetensors").is_file():
+        raise Missing("There is no encoder yet, because the run did not finish, so neighbours and map are missing.", run.says("resume"))
     try:
         encoder = exporting.load_encoder(run.path)
     except (ValueError, OSError) as error:
-        raise Missing(f"There is no encoder to look with, so neighbours and map are missing: {error}.", run.says("resume")) from None
-    trained = _features(encoder, shown, progress)
+        raise Missing(f"The encoder cannot be loaded, so neighbours and map are missing: {error}.") from None
     twin = _twin(encoder)
-    random = _features(twin, shown, progress) if twin is not None else None
+    found = extract([encoder, *([twin] if twin else [])], shown.source, device=find_device("auto"), progress=progress)
+    if len(found[0].x) != len(shown.ids):
+        raise Missing("Some images could be read once and then no more, so neighbours and map are missing.", f"byol doctor {run.spec}")
+    trained, random = np.nan_to_num(found[0].x), np.nan_to_num(found[1].x) if twin else None
     progress("Drawing the map", 0, 1)
     return Look(shown, trained, random, encoder.name, flatten(trained))
-
-
-def _features(encoder: Encoder, shown: Sample, progress: Progress) -> Features:
-    found = evaluation.features(encoder, shown.source, device=find_device("auto"), progress=progress)
-    if len(found.x) != len(shown.ids):
-        raise Missing(
-            "Some images could be read once and then no more, so neighbours and map are missing.", f"byol doctor {shown.source.spec}"
-        )
-    return np.nan_to_num(found.x)
 
 
 def _twin(encoder: Encoder) -> Encoder | None:

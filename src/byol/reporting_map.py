@@ -20,18 +20,22 @@ class Flat:
     method: str  # in words, with its seed
 
 
-def unit(x: Features) -> NDArray[np.float64]:
-    """(N, D) -> (N, D) rows of length 1; a zero row stays zero."""
+def directions_of(x: Features) -> NDArray[np.float64]:
+    """(N, D) -> (N, D) rows of length 1 as seen from their mean; a row at the mean stays zero.
+
+    After a ReLU all features are positive and all cosines near 1; seen from the mean, as in the kNN evaluation, they differ.
+    """
     wide = x.astype(np.float64)
+    wide -= wide.mean(axis=0)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
 
 
 def nearest(x: Features, queries: list[int], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(N, D) features, Q row numbers -> the k nearest other rows by cosine, (Q, k), and their cosines, best first.
+    """(N, D) features, Q row numbers -> the k nearest other rows by cosine around the mean, (Q, k), and their cosines, best first.
 
     Of equal cosines the lower row comes first. k is cut to N - 1.
     """
-    directions = unit(x)
+    directions = directions_of(x)
     cosines = directions[queries] @ directions.T
     cosines[np.arange(len(queries)), queries] = -np.inf
     order = np.argsort(-cosines, axis=1, kind="stable")[:, : max(0, min(k, len(x) - 1))]
@@ -53,7 +57,7 @@ def flatten(x: Features, seed: int = 0) -> Flat:
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits
 
-    directions = unit(x)
+    directions = directions_of(x)
     # Sums over threads come in another order each time, and t-SNE turns the last bit into another picture.
     with threadpool_limits(limits=1):
         parts = min(50, *directions.shape)
@@ -74,13 +78,17 @@ def _tsne(reduced: NDArray[np.float64], seed: int) -> tuple[NDArray[np.float64],
 
 
 def _framed(flat: NDArray[np.float64], method: str) -> Flat:
-    """The points in a frame of their own aspect, between 4:5 and 8:5, with equal scale on both axes."""
+    """The points in a frame of their own aspect, between 5:4 and 9:5, with equal scale on both axes, the longest way across."""
+    centred = flat - flat.mean(axis=0)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+    # The sign of an eigenvector is arbitrary; its largest part positive makes it the same everywhere.
+    flat = centred @ (axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(2)]))
     low, high = flat.min(axis=0), flat.max(axis=0)
     width, height = np.maximum(high - low, 1e-9)
-    aspect = float(np.clip(width / height, 0.8, 1.6))
+    aspect = float(np.clip(width / height, 1.25, 1.8))
     scale = min(aspect / width, 1 / height)  # the frame is `aspect` wide and 1 high
-    centred = (flat - (low + high) / 2) * scale
-    return Flat(np.stack([0.5 + centred[:, 0] / aspect, 0.5 - centred[:, 1]], axis=1), aspect, method)
+    x, y = (0.96 * scale * (flat - (low + high) / 2)).T
+    return Flat(np.stack([0.5 + x / aspect, 0.5 - y], axis=1), aspect, method)
 
 
 def cells(flat: Flat, columns: int) -> dict[int, tuple[float, float]]:

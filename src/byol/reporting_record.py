@@ -10,7 +10,7 @@ from byol.reporting_run import Run, listing, mapping, real
 
 _SKIPPED = 40  # rows of the table of files that were left out
 _VERSIONS = ("byol", "torch", "python", "machine")
-_UNITS = {"image_size": "px", "epochs": "epochs", "batch_size": "images a pass", "accumulate": "passes an update",
+_UNITS = {"image_size": "px", "epochs": "epochs", "batch_size": "images a pass",
           "lr": "per 256 images", "warmup_epochs": "epochs", "log_steps": "updates", "checkpoint_minutes": "minutes"}  # fmt: skip
 
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from byol.evaluation.baselines import is_baseline
 from byol.reporting_html import number, percent, share
 from byol.reporting_run import Run, listing, mapping, real
 
 _ORDER = ("knn", "linear")  # never by score: the headline takes the first of these that there is
-_BASELINES = ("pixels", "random ", "random:")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Score:
 
     @property
     def baseline(self) -> bool:
-        return self.name.startswith(_BASELINES)
+        return is_baseline(self.name)
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,11 @@ class Result:
     """One protocol on one split."""
 
     protocol: str
-    settings: str  # in words
+    settings: str  # the protocol with its settings, in words
     setting: str  # train, test, classes and split, in words
     classes: int
     scores: list[Score]
+    notes: list[str]
 
     @property
     def shares(self) -> list[float]:
@@ -69,8 +70,10 @@ def _result(fields: dict[str, object]) -> Result | None:
         return None
     train, test, classes = (int(real(fields.get(k)) or 0) for k in ("train", "test", "classes"))
     split = str(fields.get("split") or "")
-    setting = f"{train:,} train and {test:,} test images, {classes} classes" + (f"; {split}" if split else "")
-    return Result(str(fields.get("protocol", "evaluation")), words(mapping(fields.get("settings"))), setting, classes, scores)
+    setting = f"{train:,} train / {test:,} test{f' ({split})' if split else ''}, {classes} classes"
+    protocol = str(fields.get("protocol", "evaluation"))
+    settings = str(fields.get("description") or f"{protocol} {words(mapping(fields.get('settings')))}".strip())
+    return Result(protocol, settings, setting, classes, scores, [str(n) for n in listing(fields.get("notes"))])
 
 
 def _score(fields: dict[str, object]) -> Score | None:
@@ -134,9 +137,8 @@ class Finding:
 
     def protocol(self) -> str:
         """How it was measured, in one line."""
-        said = f"{self.result.protocol} ({self.result.settings})" if self.result.settings else self.result.protocol
         beside = f"; best baseline: {self.best.name}, {percent(self.best.top1)}" if self.best else ""
-        return f"Top-1 of {said}, {self.result.setting}{beside}."
+        return f"Top-1 of {self.result.settings}; {self.result.setting}{beside}."
 
 
 def differ(a: Score, b: Score) -> bool:

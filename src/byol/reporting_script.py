@@ -19,13 +19,13 @@ function show(c, epoch) {
     const n = near(l.epoch, epoch), span = document.createElement('span'), x = place(l.epoch[n], c.d.x), y = place(l.value[n], c.d.y, c.d.log);
     at = at || {x, epoch: l.epoch[n], step: l.step[n]};
     c.dots[i].setAttribute('cx', x); c.dots[i].setAttribute('cy', y);
-    span.className = 'c' + l.colour; span.textContent = text(l.value[n]); span.title = l.name;
+    span.className = 'c' + l.colour; span.textContent = l.label + text(l.value[n]); span.title = l.name;
     return span;
   });
-  const hair = c.pointer.querySelector('.hair'), small = document.createElement('small');
+  const hair = c.pointer.querySelector('.hair'), feet = c.pointer.querySelectorAll('.foot');
   hair.setAttribute('x1', at.x); hair.setAttribute('x2', at.x);
-  small.textContent = 'epoch ' + text(at.epoch) + (c.d.lines.length > 2 ? '' : ', step ' + text(at.step));
-  c.out.replaceChildren(small, ...spans);
+  feet.forEach((t, i) => { t.setAttribute('x', at.x); t.textContent = feet.length > 1 && i === 0 ? text(at.step) : text(+at.epoch.toFixed(2)); });
+  c.out.replaceChildren(...spans);
   c.pointer.setAttribute('visibility', 'visible');
 }
 function hide(c) { c.out.replaceChildren(...c.last); c.pointer.setAttribute('visibility', 'hidden'); }

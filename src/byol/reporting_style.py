@@ -14,7 +14,7 @@ main{max-width:1120px;margin:0 auto;padding:28px 24px 64px}
 header{border-bottom:1px solid var(--faint);padding-bottom:8px;margin-bottom:8px}
 .top{display:flex;justify-content:space-between;align-items:baseline;gap:16px;color:var(--soft);font-size:14px}
 .top>span{overflow-wrap:anywhere}
-h1{font-size:clamp(24px,4.2vw,38px);line-height:1.18;font-weight:650;letter-spacing:-.015em;margin:14px 0 10px;max-width:24em;text-wrap:balance}
+h1{font-size:clamp(24px,4.2vw,38px);line-height:1.18;font-weight:650;letter-spacing:-.015em;margin:14px 0 10px;text-wrap:balance}
 h1 .mood{display:inline-block;width:.5em;height:.5em;border-radius:50%;margin-right:.32em;vertical-align:.1em}
 .good{--mood:var(--good)}.doubt{--mood:var(--doubt)}.bad{--mood:var(--bad)}
 h1 .mood{background:var(--mood)}
@@ -37,14 +37,15 @@ code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans M
 figure{margin:0}
 .chart{min-width:0;break-inside:avoid}
 .chart svg{display:block;width:100%;max-width:480px;height:auto;touch-action:pan-y;outline-offset:4px}
-.chart .head{display:flex;align-items:baseline;gap:6px;font-size:14.5px;white-space:nowrap}
+.chart .head{display:flex;flex-wrap:wrap;align-items:baseline;gap:0 6px;font-size:14.5px;white-space:nowrap}
 .chart .head small{overflow:hidden;text-overflow:ellipsis}
-.chart output{margin-left:auto;display:flex;gap:8px;font-variant-numeric:tabular-nums;overflow:hidden;flex:none;max-width:62%}
+.chart output{margin-left:auto;display:flex;gap:8px;font-variant-numeric:tabular-nums;flex-wrap:wrap}
 .chart figcaption{font-size:13px;line-height:1.4;margin-top:2px}
 .chart text{font-size:11px;fill:var(--soft);font-variant-numeric:tabular-nums}
 .chart text.second{font-size:10px;opacity:.8}.chart text.strong{fill:var(--ink);font-weight:600}
-.chart text.label,.chart text.guide-label{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}
-.chart text.label{font-weight:600}.grid{stroke:var(--faint)}.axis{stroke:var(--soft);stroke-width:.8}
+.chart text.foot{font-weight:600;fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:9px;stroke-linejoin:round}
+.chart text.name,.chart text.guide-label{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}
+.grid{stroke:var(--faint)}.axis{stroke:var(--soft);stroke-width:.8}
 .guide{stroke:var(--soft);stroke-dasharray:2 3;stroke-width:.9}.hair{stroke:var(--ink);stroke-width:.8;opacity:.6}
 .curve{fill:none;stroke-width:1.5;stroke-linejoin:round;stroke-linecap:round}
 .d1{stroke-dasharray:5 3}.d2{stroke-dasharray:1.5 3}.d3{stroke-dasharray:8 3 2 3}.d5{stroke-dasharray:5 3}.d6{stroke-dasharray:1.5 3}.d7{stroke-dasharray:8 3 2 3}
@@ -53,7 +54,7 @@ figure{margin:0}
 .vOK{fill:var(--good)}.vWARN{fill:var(--doubt)}.vCOLLAPSED{fill:var(--bad)}.tWARN{color:var(--doubt)}.tCOLLAPSED{color:var(--bad)}
 .ends{display:flex;justify-content:space-between;font-size:12.5px}
 .verdicts{padding-left:18px;margin:6px 0}.verdicts li{margin:2px 0;max-width:60em}
-.legend{display:flex;flex-wrap:wrap;gap:2px 16px}.legend span{display:inline-flex;align-items:center;gap:6px;overflow-wrap:anywhere}
+.legend{max-width:none;display:flex;flex-wrap:wrap;gap:2px 16px}.legend span{display:inline-flex;align-items:center;gap:6px;overflow-wrap:anywhere}
 .legend svg{flex:none}.key{width:11px;height:11px;border-radius:3px;flex:none;background:var(--c)}
 .scroll{overflow-x:auto;max-width:100%;margin:8px 0}
 table{border-collapse:collapse;font-size:14px}
@@ -65,6 +66,7 @@ thead th{color:var(--soft);font-size:13px}thead th:empty{padding:0}
 .break{overflow-wrap:anywhere}.names td,.names th,.versions td{max-width:44em;overflow-wrap:anywhere}
 .words{white-space:pre-wrap;color:var(--soft);margin:8px 0}
 img{display:block;width:100%;border-radius:4px;aspect-ratio:1;background:var(--faint)}.pixels,.map.pixels i{image-rendering:pixelated}
+.seen{display:flex;flex-wrap:wrap;gap:12px 32px;align-items:start}.seen .scroll{flex:0 1 auto}.seen .words{flex:1 1 260px;max-width:46em;font:inherit;font-size:13.5px}
 .views{display:grid;grid-template-columns:repeat(var(--columns),minmax(84px,132px));gap:8px;min-width:max-content}
 .views .column{font-size:12.5px;color:var(--soft)}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,500px),1fr));gap:24px 32px;margin-top:14px}
@@ -73,11 +75,11 @@ img{display:block;width:100%;border-radius:4px;aspect-ratio:1;background:var(--f
 .answers{display:grid;gap:8px;min-width:0}.answer{display:grid;grid-template-columns:repeat(6,minmax(0,1fr));gap:6px}
 .answer .way{grid-column:1/-1;font-size:12px;color:var(--soft);line-height:1}
 .answer .same img{outline:2px solid var(--good);outline-offset:-2px}.answer figcaption span{color:var(--good);margin-left:3px}
-.atlas label{font-size:13.5px;color:var(--soft);cursor:pointer}
+.bar-over{display:flex;justify-content:space-between;align-items:baseline;gap:16px}.atlas label{flex:none;font-size:13.5px;color:var(--soft);cursor:pointer}
 .map{position:relative;margin:8px auto;width:100%;max-width:1072px;background:var(--card);border:1px solid var(--faint);border-radius:8px;print-color-adjust:exact;-webkit-print-color-adjust:exact}
-.map i{position:absolute;left:var(--x);top:var(--y);width:7px;height:7px;border-radius:50%;transform:translate(-50%,-50%);background-color:var(--c);background-size:0 0;background-repeat:no-repeat;background-position:var(--p)}
-.map i.framed{left:var(--u);top:var(--v);width:calc(var(--cell) - 2px);height:auto;aspect-ratio:1;border-radius:3px;box-shadow:0 0 0 1.5px var(--c);background-image:var(--sheet);background-size:var(--size)}
-.atlas:has(.dots:checked) .map i{left:var(--x);top:var(--y);width:7px;height:7px;border-radius:50%;box-shadow:none;background-size:0 0}
+.map i{display:none;position:absolute;left:var(--x);top:var(--y);width:7px;height:7px;border-radius:50%;transform:translate(-50%,-50%);background-color:var(--c);background-size:0 0;background-repeat:no-repeat;background-position:var(--p)}
+.map i.framed{display:block;left:var(--u);top:var(--v);width:calc(var(--cell) - 2px);height:auto;aspect-ratio:1;border-radius:3px;box-shadow:0 0 0 1.5px var(--c);background-image:var(--sheet);background-size:var(--size)}
+.atlas:has(.dots:checked) .map i{display:block;left:var(--x);top:var(--y);width:7px;height:7px;border-radius:50%;box-shadow:none;background-size:0 0}
 .map i:hover,.atlas:has(.dots:checked) .map i:hover{width:96px;height:96px;border-radius:6px;z-index:2;background-image:var(--sheet);background-size:var(--size);box-shadow:0 0 0 3px var(--c),0 6px 24px #0006}
 KEYS
 .copyable{position:relative}pre{margin:0;overflow-x:auto}.copyable pre{background:var(--card);border:1px solid var(--faint);border-radius:8px;padding:12px 14px;max-height:460px;overflow:auto}
@@ -87,7 +89,9 @@ details{margin:10px 0}summary{cursor:pointer;color:var(--accent);font-size:14px}
 footer{margin-top:56px;border-top:1px solid var(--faint);padding-top:10px}
 @media(max-width:560px){main{padding:18px 14px 48px}.card{grid-template-columns:64px 1fr;gap:10px}.answer{gap:4px}.card figcaption{font-size:10px}
 .map i{width:4px;height:4px}.map i.framed{box-shadow:0 0 0 1px var(--c);width:calc(var(--cell) - 1px)}.facts{grid-template-columns:1fr 1fr;gap:14px 18px}.facts dd{font-size:17px}}
-@media print{:root{--paper:#fff}body{font-size:11pt}main{max-width:none;padding:0}nav,button,.atlas label{display:none!important}h2{break-after:avoid}.copyable pre{max-height:none;white-space:pre-wrap;overflow-wrap:anywhere}tr{break-inside:avoid}}
+@media(max-width:560px){.plan,.plan tbody{display:block}.plan thead{display:none}.plan tr{display:grid;grid-template-columns:1fr 1fr;border-bottom:1px solid var(--faint);padding:5px 0}
+.plan th,.plan td{border:0;padding:0 8px 0 0;overflow-wrap:anywhere}.plan td.value{white-space:normal}.plan td:last-child{grid-column:1/-1;font-size:13px}}
+@media print{:root{--paper:#fff}body{font-size:11pt}main{max-width:none;padding:0}nav,button,.bar-over{display:flex;justify-content:space-between;align-items:baseline;gap:16px}.atlas label{flex:none;display:none!important}h2{break-after:avoid}.copyable pre{max-height:none;white-space:pre-wrap;overflow-wrap:anywhere}tr{break-inside:avoid}}
 """
 
 _DARK = (

@@ -52,6 +52,14 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if not text or text.endswith(".") else ".")
 
 
+def mood(run: Run) -> Mood:
+    """The colour of the headline: good only for a healthy run whose features are not shown to be no better than a baseline's."""
+    found, said = finding(run), verdict(run)
+    if said.mood == "good" and found is not None and found.points is not None and not (found.clear and found.points > 0):
+        return "doubt"
+    return said.mood
+
+
 def headline(run: Run) -> str:
     """E.g. 'Healthy. 63.3 % with 10 % of the labels, 24.9 points over the best baseline.'"""
     found, said = finding(run), verdict(run)

@@ -29,12 +29,13 @@ def _not_yet(run: Run) -> Markup:
 def _protocol(result: Result, run: Run) -> Markup:
     top = max(s.interval[1] if s.interval else s.top1 for s in result.scores)
     panels = [_panel(result, labels, max(0.1, top)) for labels in result.shares]
-    title = tag("h3", result.protocol, " ", tag("small", result.settings))
+    title = tag("h3", result.settings)
     return tag("div", title, _note(result), tag("div", *panels, class_="bars"), _table(result, run), class_="protocol")
 
 
 def _note(result: Result) -> Markup:
-    return tag("p", f"Top-1 on {result.setting}. Whiskers and small numbers: 95 % interval.", class_="note")
+    said = [f"Top-1, {result.setting}. Whiskers and small numbers: 95 % interval.", *result.notes]
+    return join(tag("p", text, class_="note") for text in said)
 
 
 def _named(scores: Sequence[Score]) -> list[str]:
@@ -62,9 +63,7 @@ def _axis(top: float, bottom: int, classes: int) -> Markup:
     for tick in linear_ticks(0.0, top, 4):
         at = _x(tick, top)
         marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=bottom, class_="grid"))
-        marks.append(
-            tag("text", f"{100 * tick:g}" + (" %" if not tick else ""), x=at, y=bottom + 14, text_anchor="middle" if tick else "start")
-        )
+        marks.append(tag("text", f"{100 * tick:g} %", x=at, y=bottom + 14, text_anchor="middle" if tick else "start"))
     if classes > 1 and 1 / classes <= top:
         at = _x(1 / classes, top)
         marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=bottom + 2, class_="guide"))
@@ -76,9 +75,9 @@ def _bar(score: Score, y: float, top: float) -> Markup:
     end = _x(score.top1, top)
     far = _x(score.interval[1], top) if score.interval else end
     parts = [
-        tag("text", score.name, x=_SPAN[0], y=y + 12, class_="" if score.baseline else "strong"),
+        tag("text", score.name, x=_SPAN[0], y=y + 12, class_="name" if score.baseline else "name strong"),
         tag("rect", x=_SPAN[0], y=y + 17, width=max(1.0, end - _SPAN[0]), height=12, class_="bar base" if score.baseline else "bar own"),
-        tag("text", percent(score.top1), x=max(end, far) + 5, y=y + 27, class_="" if score.baseline else "strong"),
+        tag("text", percent(score.top1), x=max(end, far) + 5, y=y + 27, class_="name" if score.baseline else "name strong"),
     ]
     if score.interval:
         low = _x(score.interval[0], top)
@@ -95,7 +94,7 @@ def _cell(score: Score | None, more: str = "") -> Markup:
     small += [] if score.top5 is None else [f"top-5 {100 * score.top5:.1f}"]
     small += [] if score.draws < 2 else [f"{score.draws} draws"]
     return tag(
-        "td", percent(score.top1), tag("small", ", ".join(small)), *([tag("small", more)] if more else []), data_top1=repr(score.top1)
+        "td", percent(score.top1), *(tag("small", text) for text in [*small, more] if text), data_top1=repr(score.top1)
     )
 
 

@@ -103,7 +103,7 @@ class _Zip:
         try:
             with self._zip().open(info) as member:
                 head = member.read(sniff.HEAD)
-        except Exception as error:  # as above
+        except Exception as error:  # whatever zipfile raises on damaged bytes costs this member only
             raise Unreadable(_zip_reason(error)) from error
         # What does not begin like an image is not unpacked any further.
         if sniff.format_of(head) is None:
@@ -116,7 +116,7 @@ class _Zip:
             raise Unreadable(f"unpacks to {info.file_size:,} bytes")
         try:
             return self._zip().read(info)
-        except Exception as error:  # as above
+        except Exception as error:  # whatever zipfile raises on damaged bytes costs this member only
             raise Unreadable(_zip_reason(error)) from error
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from byol.data import sniff
 from byol.data.decode import as_depth, channels_first, finite
 from byol.data.encoded import limited
 from byol.data.labels import Labels, from_values
@@ -65,24 +67,32 @@ def open_array_file(spec: str, path: Path, *, limit: int | None = None) -> Sourc
 
 def _keys(path: Path) -> list[str]:
     """The names of the arrays of an .npz; [""] for an .npy."""
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
+    with _damage_told(path), open(path, "rb") as file:
+        if _is_npy(file):
             return [""]
-        with loaded:
+        with np.load(file, allow_pickle=False) as loaded:
             return list(loaded.files)
-    except Exception as error:  # numpy and zipfile raise nearly every type of exception on damaged bytes
-        raise ValueError(_damage(path, error)) from error
 
 
 def _load(path: Path, key: str) -> Pixels:
     """One array of a file; that of an .npy is called "" and is mapped, not loaded."""
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
+    with _damage_told(path), open(path, "rb") as file:
+        if _is_npy(file):
+            return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+        with np.load(file, allow_pickle=False) as loaded:
             return np.asarray(loaded[key])
+
+
+def _is_npy(file: BinaryIO) -> bool:
+    head = file.read(sniff.HEAD)
+    file.seek(0)
+    return sniff.format_of(head) == "NPY"
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # numpy and zipfile raise nearly every type of exception on damaged bytes
         raise ValueError(_damage(path, error)) from error
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from byol.data.sniff import HEAD, TAIL, format_of, kind_of, looks_whole, start_of, stored_size
+from byol.data.sniff import HEAD, TAIL, format_of, kind_of, looks_whole, stored_size
 from byol.data.source import Depth, Kind, Pixels, Unreadable
 
 _ORIENTATION: Final = 0x0112  # the EXIF tag
@@ -204,8 +204,8 @@ def why(error: Exception, form: str, head: bytes, tail: bytes, size: int) -> str
     if "truncated" in text.lower() or not looks_whole(form, head, tail, size):
         return f"truncated: ends after {size:,} bytes"
     if "cannot identify" in text:
-        return f"damaged or unusual {form} (starts with {start_of(head)})"
-    return f"damaged {form}: {text[:60] or type(error).__name__}"
+        return f"{form} that Pillow cannot read (damaged, or of an unusual kind)"
+    return f"damaged {form}" if "decoder error" in text else f"damaged {form}: {text[:60] or type(error).__name__}"
 
 
 def file_error(error: OSError) -> str:

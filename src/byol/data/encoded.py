@@ -93,9 +93,8 @@ def source_of(
     if not headers:
         raise ValueError(_nothing(spec, blobs, bad, skipped, ignored))
     channels, dtype, notes = _agree(list(headers.values()))
-    for i in [i for i, h in headers.items() if not _fits(h.kind.channels, channels)]:
-        bad[i] = f"{headers.pop(i).kind.channels} channels where most have {channels}"
-    used = list(headers)
+    bad |= {i: f"{h.kind.channels} channels where most have {channels}" for i, h in headers.items() if not _fits(h.kind.channels, channels)}
+    used = [i for i in headers if i not in bad]
     found = labels(used)
     source = Source(
         spec=spec,
@@ -107,7 +106,7 @@ def source_of(
         classes=list(found.classes),
         skipped=[*skipped, *(Skipped(blobs.names[i], bad[i]) for i in sorted(bad))],
         kind=kind,
-        headers=columns(list(headers.values())),
+        headers=columns([headers[i] for i in used]),
         ignored=ignored + len(looked) - len(used) - len(bad),
         notes=tuple(n for n in (*notes, found.note) if n),
     )

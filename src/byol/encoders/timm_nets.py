@@ -35,8 +35,6 @@ def is_known(name: str) -> bool:
     import timm
     from timm.models import get_pretrained_cfg
 
-    if ":" in name or "/" in name:  # timm would take these for addresses and go online
-        return False
     try:
         return bool(timm.is_model(name)) and get_pretrained_cfg(name) is not None
     except RuntimeError:  # no such tag

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -64,18 +65,16 @@ def evaluate(
     device: str = "cpu",
     precision: Precision = "fp32",
     batch: int = BATCH,
-    workers: int = 0,
+    workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[Evaluation]:
     """Scores of every subject under every protocol with every share of the training labels: same split, same draws, same images.
 
-    Without `test`, a stratified fifth of `train` tests. `draws` are of shares below 1; `workers` decode for protocols that
-    train on crops. Raises ValueError in one sentence when data, labels or settings cannot be used.
+    Without `test`, a stratified fifth of `train` tests. `draws` are of shares below 1. `workers` processes decode for
+    protocols that train on crops; None: none on a CPU, which they would take it from, else one per core up to 8.
+    Raises ValueError in one sentence when data, labels or settings cannot be used.
     """
-    probes = [named.load(p) if isinstance(p, str) else p for p in protocols]
-    if draws < 1 or not subjects or not probes or not labels:
-        counts = f"{len(subjects)} encoders, {len(probes)} protocols, {len(labels)} label shares, {draws} draws"
-        raise ValueError(f"there is nothing to evaluate: {counts}; give one or more of each")
+    probes = _probes(protocols, [name for name, _ in subjects], len(labels), draws)
     notes = _unlabelled(train, test)
     train = with_labels(train)
     test = None if test is None else in_classes_of(train, with_labels(test))
@@ -85,18 +84,29 @@ def evaluate(
     look = partial(extract, encoders, batch=batch, device=device, precision=precision, progress=progress)
     found = look(train)
     found_test = found if test is None else look(test)
-    feature_seconds = time.perf_counter() - began
+    feature_seconds = round(time.perf_counter() - began, 3)
     train = _readable(train, found, notes)
-    test = None if test is None else _readable(test, found_test, notes)
-    parts = divide(train, test, seed=seed)
+    parts = divide(train, None if test is None else _readable(test, found_test, notes), seed=seed)
     place = "cpu" if device == "mps" else device  # mps has no float64
     seen = [
         _Seen(name, encoder, _rows(f, parts.train, name, place), _rows(t, parts.test, name, place))
         for (name, _), encoder, f, t in zip(subjects, encoders, found, found_test, strict=True)
     ]
+    workers = workers if workers is not None else 0 if device == "cpu" else min(8, os.cpu_count() or 1)
     setting = _Setting(parts, train.subset(parts.train), _draws(parts, labels, draws, seed), seed, precision, workers)
     results = [_under(probe, seen, setting, progress) for probe in probes]
-    return [replace(r, notes=notes + parts.notes, feature_seconds=round(feature_seconds, 3)) for r in results]
+    return [replace(r, notes=notes + parts.notes, feature_seconds=feature_seconds) for r in results]
+
+
+def _probes(protocols: Sequence[str | Probe], names: Sequence[str], labels: int, draws: int) -> list[Probe]:
+    """The protocols themselves; ValueError for an empty or ambiguous request."""
+    if draws < 1 or not names or not protocols or not labels:
+        counts = f"{len(names)} encoders, {len(protocols)} protocols, {labels} label shares, {draws} draws"
+        raise ValueError(f"there is nothing to evaluate: {counts}; give one or more of each")
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise ValueError(f"two encoders are called {twice!r}, and their rows could not be told apart; give each its own name")
+    return [named.load(p) if isinstance(p, str) else p for p in protocols]
 
 
 def _under(probe: Probe, seen: Sequence[_Seen], setting: _Setting, progress: Progress) -> Evaluation:

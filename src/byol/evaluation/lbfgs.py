@@ -12,7 +12,7 @@ from torch import Tensor
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Pair = tuple[Tensor, Tensor, Tensor]  # step s (Q, M), change of the gradient y (Q, M), 1 / s.y (Q,)
 
-_HALVINGS = 12
+_TRIES = 12
 _DESCENT = 1e-4
 
 
@@ -65,13 +65,13 @@ def _step(objective: Objective, now: _State, memory: int) -> _State:
     direction = _direction(now.grad, now.pairs)
     slope = (direction * now.grad).sum(1)
     step = torch.ones_like(now.value)
-    for _ in range(_HALVINGS):
+    for _ in range(_TRIES):
         x = now.x + step[:, None] * direction
         value, grad = objective(x, now.ids)
         good = _descends(now.value, slope, value, (direction * grad).sum(1), step)
         if bool(good.all()):
             break
-        step = torch.where(good, step, step / 2)
+        step = torch.where(good, step, _shorter(now.value, slope, value, step))
     else:
         x, grad = torch.where(good[:, None], x, now.x), torch.where(good[:, None], grad, now.grad)
         value = torch.where(good, value, now.value)
@@ -85,6 +85,13 @@ def _descends(value: Tensor, slope: Tensor, new_value: Tensor, new_slope: Tensor
     noise = 32 * torch.finfo(value.dtype).eps * value.abs()
     by_slope = (new_value <= value + noise) & (new_slope <= (2 * _DESCENT - 1) * slope)
     return by_value | by_slope
+
+
+def _shorter(value: Tensor, slope: Tensor, new_value: Tensor, step: Tensor) -> Tensor:
+    """The step to the minimum of the parabola through what is known, a tenth to a half of the last one."""
+    bend = new_value - value - slope * step
+    best = torch.where(bend > 0, -slope * step * step / (2 * bend), 0)
+    return torch.minimum(torch.maximum(best.nan_to_num(0), 0.1 * step), 0.5 * step)
 
 
 def _direction(grad: Tensor, pairs: list[Pair]) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +19,7 @@ from byol.evaluation.probe import Prediction, Settings, Task
 GRID = tuple(10 ** (k / 2) for k in range(-2, 9))  # 0.1 .. 10,000
 _FEW = 1000  # labels; below, one part held out is too small to choose by, and all folds together are not
 _FOLDS = 5
-_TOO_FEW = 5  # labels per class; below, choosing by them is worse than the default of scikit-learn
-_UNCHOSEN = 1.0
+_UNCHOSEN = 1.0  # scikit-learn's default, where there are too few labels to choose by
 _ROUGH = 1e-3  # tolerance while choosing; the classifier that is tested is solved to 1e-5
 _BYTES = 1 << 29  # of the logits of all problems solved together
 
@@ -85,8 +83,8 @@ class Linear:
 def held_out_rounds(labels: Tensor, share: float, seed: int) -> tuple[Tensor, str]:
     """(n,) labels -> (R, n) bool, what each round holds out for choosing, and this in words; R = 0 with too few labels to choose by."""
     y = labels.cpu().numpy()
-    if len(y) < _TOO_FEW * len(np.unique(y)):
-        return torch.zeros(0, len(y), dtype=torch.bool), f"fixed: fewer than {_TOO_FEW} labels per class"
+    if not splits.enough_to_choose(y):
+        return torch.zeros(0, len(y), dtype=torch.bool), f"fixed: fewer than {splits.FEWEST} labels per class"
     if len(y) >= _FEW:
         out = torch.zeros(1, len(y), dtype=torch.bool)
         out[0, torch.from_numpy(splits.held_out(y, share, seed=seed)[1])] = True

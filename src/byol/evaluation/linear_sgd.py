@@ -28,7 +28,7 @@ from byol.feeds import HostFeed, MemoryFeed
 
 _MOMENTUM = 0.9
 _HELD_OUT = (0.1, 10_009)  # share of the training images, and at most the paper's number
-_UNCHOSEN = 0.2  # the released code's, where one label per class leaves nothing to hold out
+_UNCHOSEN = 0.2  # the released code's, where there are too few labels to choose by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,10 @@ class LinearSgd:
         rates = task.train_x.new_tensor(self.base_lrs).repeat(2) * batch / 256
         batches = augmented(task, batch, steps) if self.augment else cached(task, batch, steps)
         weight, bias = train(batches, task.train_y, used, rates, classes=task.classes, steps=steps)
-        chosen, how = min(range(sweep), key=lambda i: abs(self.base_lrs[i] - _UNCHOSEN)), "fixed: one label per class"
+        chosen, how = (
+            min(range(sweep), key=lambda i: abs(self.base_lrs[i] - _UNCHOSEN)),
+            f"fixed: fewer than {splits.FEWEST} labels per class",
+        )
         if len(out):
             logits = task.train_x[out] @ weight[:sweep] + bias[:sweep, None]
             chosen, how = int(hits(logits, task.train_y[out]).sum(1).argmax()), f"{len(out)} held out"
@@ -87,8 +90,10 @@ class LinearSgd:
 
 
 def _held_out(task: Task) -> Tensor:
-    """Indices of the training images to choose the learning rate by; empty with one label per class."""
+    """Indices of the training images to choose the learning rate by; none with too few labels."""
     labels = task.train_y.cpu().numpy()
+    if not splits.enough_to_choose(labels):
+        return task.train_y[:0]
     share = min(_HELD_OUT[0], _HELD_OUT[1] / len(labels))
     return torch.from_numpy(splits.held_out(labels, share, seed=task.seed)[1]).to(task.train_y.device)
 

@@ -9,6 +9,8 @@ from byol import rng
 
 Ids = NDArray[np.int64]
 
+FEWEST = 5  # labels per class on average; below, choosing a setting by a part of them is worse than its usual value
+
 # Counters of the random orders, one for each purpose, so that no two decisions share their numbers.
 _TEST = 0
 _HELD_OUT = 1
@@ -27,6 +29,11 @@ def stratified(labels: Ids, fraction: float, *, seed: int) -> tuple[Ids, Ids]:
 def held_out(labels: Ids, fraction: float, *, seed: int) -> tuple[Ids, Ids]:
     """As `stratified`, for choosing a setting inside a training set; another random order than the test split's."""
     return _part(labels, fraction, _order(seed, _HELD_OUT, len(labels)))
+
+
+def enough_to_choose(labels: Ids) -> bool:
+    """True when there are labels enough to hold some out."""
+    return len(labels) >= FEWEST * len(np.unique(labels))
 
 
 def folds(labels: Ids, count: int, *, seed: int) -> Ids:

@@ -20,12 +20,19 @@ def lines(e: Evaluation) -> list[str]:
     shares = list(dict.fromkeys(s.labels for s in e.scores))
     width = max(len(_GAIN), *(len(_short(name)) for name in names)) + 2
     at_once = (WIDTH - 2 - width) // _CELL
-    out = wrap(f"{e.description}, {e.train:,} train / {e.test:,} test ({e.split}), top-1 %", WIDTH, subsequent_indent="    ")
+    out = _wrapped(f"{e.description}, {e.train:,} train / {e.test:,} test ({e.split}), top-1 %", "")
     for start in range(0, len(shares), at_once):
         out += _block(e, names, shares[start : start + at_once], width)
     for text in (_legend(e), *e.notes):
-        out += wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        out += _wrapped(text, "  ")
     return out
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """Lines that never begin with a % sign."""
+    joined = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = wrap(joined, WIDTH, initial_indent=indent, subsequent_indent="    ")
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _block(e: Evaluation, names: Sequence[str], shares: Sequence[float], width: int) -> list[str]:

@@ -21,7 +21,9 @@ def describe(plan: ViewPlan) -> list[str]:
         texts.append(f"{_who(len(plan.pipelines)) if alike else f'view {number}'}: " + "; ".join(_ops(plan, pipeline)))
     if plan.color == "channels" and any(p.jitter or p.gray for p in plan.pipelines):
         texts.append(_replaced(plan))
-    return [line for text in texts for line in wrap(text, _COLUMNS, subsequent_indent="  ")]
+    # A percent sign stays with its number.
+    lines = [line for text in texts for line in wrap(text.replace(" %", "\xa0%"), _COLUMNS, subsequent_indent="  ")]
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _who(views: int) -> str:
