@@ -59,3 +59,11 @@ def test_few_directions_are_a_warning_after_the_warm_up_only():
 def test_left_out_updates_are_a_warning():
     m = health.measure(projections())
     assert health.verdict(m, step=50, warmup=10, lr=0.1, non_finite=2)[0] == "WARN"
+
+
+def test_a_spread_that_falls_far_below_the_first_is_collapse_before_it_is_0():
+    z = torch.ones(64, 16) + 0.2 * torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+    m = health.measure((z, z))
+    assert 0.1 < m.spread < 0.28
+    assert health.verdict(m, step=100, warmup=500, lr=0.1, first_spread=0.82)[0] == "COLLAPSED"
+    assert health.verdict(m, step=100, warmup=500, lr=0.1, first_spread=0.3)[0] == "OK"

@@ -71,7 +71,9 @@ def log(path, records):
 
 def evaluation(name, own=0.633, protocol="knn", labels=0.1):
     def score(who, top1):
-        return Score(name=who, labels=labels, n_labels=40, top1=top1, top5=None, interval=(top1 - 0.02, top1 + 0.02), draws=[top1, top1], dim=8)
+        return Score(
+            name=who, labels=labels, n_labels=40, top1=top1, top5=None, interval=(top1 - 0.02, top1 + 0.02), draws=[top1, top1], dim=8
+        )
 
     scores = [score("pixels", 0.384), score("random small", 0.36), score(name, own)]
     return Evaluation(protocol=protocol, description="knn k=20 T=0.1, cosine", settings={"k": 20}, train=400, test=100, classes=4,
@@ -239,7 +241,10 @@ def test_a_run_without_a_log_is_not_called_trained(copy):
 
 
 def test_a_collapsed_run_says_when_and_why(copy):
-    log(copy, [record(1, 1.0), record(2, 0.5, "WARN", "projections bunch"), record(4, float("nan"), "COLLAPSED", "every image is one point")])
+    log(
+        copy,
+        [record(1, 1.0), record(2, 0.5, "WARN", "projections bunch"), record(4, float("nan"), "COLLAPSED", "every image is one point")],
+    )
     page = written(copy, copy)
     assert "Collapsed at step 3." in page.said
     assert "Every image is one point." in page.said
@@ -274,7 +279,9 @@ def test_two_runs_stand_side_by_side(made, tmp_path):
     assert "2 runs, all healthy. Best: plain, 63.3\u00a0% with 10\u00a0% of the labels." in "".join(page.words)
     assert [float(v) for v in page.attributes("data-top1")][:2] == [0.633, 0.5]
     assert {"plain", "other"} <= page.lines().keys()
-    assert page.lines()["other"]["value"] == [r["loss"] for r in map(json.loads, (second / "metrics.jsonl").read_text().splitlines())] or True
+    assert (
+        page.lines()["other"]["value"] == [r["loss"] for r in map(json.loads, (second / "metrics.jsonl").read_text().splitlines())] or True
+    )
     assert re.search(r"lr 0\.12 per 256 images 0\.5 per 256 images", re.sub(r"\s+", " ", " ".join(page.words)))
 
 
@@ -287,7 +294,9 @@ def test_runs_measured_differently_are_not_ranked(made, tmp_path):
     assert "They were not evaluated in the same way, so no run is called the best." in written(tmp_path, first, second).said
 
 
-@pytest.mark.parametrize(("channels", "dtype", "words"), [(1, np.uint8, ""), (5, np.uint8, "Channels 1 to 3 of 5"), (2, np.float32, "float32 values")])
+@pytest.mark.parametrize(
+    ("channels", "dtype", "words"), [(1, np.uint8, ""), (5, np.uint8, "Channels 1 to 3 of 5"), (2, np.float32, "float32 values")]
+)
 def test_images_of_any_channels_have_pictures(tmp_path, channels, dtype, words):
     x = np.random.default_rng(0).uniform(0, 200, (16, 18, 18, channels)).astype(dtype)
     np.savez(tmp_path / "x.npz", x=x)

@@ -17,8 +17,10 @@ from byol.losses import normalise
 
 Verdict = Literal["OK", "WARN", "COLLAPSED"]
 
-# Collapsed: every image gets nearly the same direction. A fresh network has spread 0.3 and more, a healthy one 0.6 to 1.
+# Collapsed: every image gets nearly the same direction. Healthy runs were never seen below 0.5, nor below two thirds of
+# their own first measurement; doomed ones fall through both lines early, those with a slow warm-up through the second first.
 SPREAD_COLLAPSED = 0.1
+SPREAD_FALLING, SPREAD_KEPT = 0.3, 0.35
 SPREAD_WARN = 0.25
 # One dimension only is collapse too (dimensional collapse); a handful is a reason to look.
 RANK_COLLAPSED = 1.2
@@ -64,12 +66,15 @@ def _effective_rank(gram: Tensor) -> float:
     return float(torch.exp(-(p * (p + 1e-300).log()).sum()))
 
 
-def verdict(m: Measurement, *, step: int, warmup: int, lr: float, non_finite: int = 0) -> tuple[Verdict, str]:
-    """The verdict on a measurement, the reason and what to try; before `warmup` ends it says only what is certain."""
+def verdict(m: Measurement, *, step: int, warmup: int, lr: float, first_spread: float = 0.0, non_finite: int = 0) -> tuple[Verdict, str]:
+    """The verdict on a measurement, the reason and what to try; before `warmup` ends it says only what is certain.
+
+    `first_spread` is the run's first measurement, 0 where it is not known.
+    """
     ceiling = min(m.batch - 1, m.dim)
     if not math.isfinite(m.spread):
         return "COLLAPSED", f"the projections are no longer finite numbers; lower the rate (lr is {lr:.3g} now) or use --precision fp32"
-    if m.spread < SPREAD_COLLAPSED:
+    if m.spread < SPREAD_COLLAPSED or m.spread < min(SPREAD_FALLING, SPREAD_KEPT * first_spread):
         what = f"every image gets nearly the same projection (spread {m.spread:.2f} of 1.00, rank {m.rank:.0f} of {ceiling})"
         return "COLLAPSED", what + "; " + _advice(lr)
     if m.rank < RANK_COLLAPSED and ceiling > 4:

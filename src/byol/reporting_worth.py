@@ -93,9 +93,7 @@ def _cell(score: Score | None, more: str = "") -> Markup:
     small = [] if score.interval is None else [f"{100 * score.interval[0]:.1f}–{100 * score.interval[1]:.1f}"]
     small += [] if score.top5 is None else [f"top-5 {100 * score.top5:.1f}"]
     small += [] if score.draws < 2 else [f"{score.draws} draws"]
-    return tag(
-        "td", percent(score.top1), *(tag("small", text) for text in [*small, more] if text), data_top1=repr(score.top1)
-    )
+    return tag("td", percent(score.top1), *(tag("small", text) for text in [*small, more] if text), data_top1=repr(score.top1))
 
 
 def _table(result: Result, run: Run) -> Markup:

@@ -46,7 +46,7 @@ class Session:
         if self.network is not None:
             return encoders.wrap(copy.deepcopy(self.network), input=self.input, name=s.encoder)
         if s.encoder == OWN:
-            raise ValueError('this run trains an encoder of your own; go on from Python: byol.resume(run, encoder=your_module)')
+            raise ValueError("this run trains an encoder of your own; go on from Python: byol.resume(run, encoder=your_module)")
         return encoders.load(s.encoder, input=self.input, pretrained=s.pretrained, seed=s.seed)
 
     def method(self) -> nn.Module:

@@ -40,7 +40,8 @@ class Input:
     def normalise(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> zero mean and unit variance per channel, as measured on the training data."""
         shape = (1, self.channels, 1, 1)
-        mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(shape) for v in (self.mean, self.std))
+        # Made on the host and sent without waiting: building them on the device would stop it at every call.
+        mean, std = (torch.tensor(v, dtype=x.dtype).view(shape).to(x.device, non_blocking=True) for v in (self.mean, self.std))
         return (x - mean) / std
 
     def to_json(self) -> dict[str, object]:
