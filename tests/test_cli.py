@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -9,8 +10,10 @@ import threading
 import time
 
 import pytest
+import torch
 from cli_calls import TINY, TINY_SET, byol, stripes
 from PIL import Image
+from safetensors import SafetensorError
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -183,6 +186,36 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     assert call.code == 2
     assert call.err.startswith("byol: ")
     assert "Traceback" not in call.err
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a/last.safetensors"), "a/last.safetensors: the disk is full; free some space"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full; free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/plan.json"), "a/plan.json: not allowed to read or write there"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), "a: there is no such file or folder"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), "out of memory; pass a smaller --batch-size"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "was killed, as a rule for want of memory"),
+    ],
+)
+def test_trouble_with_the_machine_is_one_sentence(error, sentence, monkeypatch):
+    def fails(options, screen):
+        raise error
+
+    monkeypatch.setattr("byol.cli_look.doctor", fails)
+    call = byol("doctor", "digits")
+    assert call.code == 2
+    assert sentence in re.sub(r"\s+", " ", call.err)
+
+
+def test_a_mistake_of_ours_is_not_hidden_behind_a_sentence(monkeypatch):
+    def fails(options, screen):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("byol.cli_look.doctor", fails)
+    with pytest.raises(RuntimeError, match="a bug"):
+        byol("doctor", "digits")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])

@@ -10,7 +10,7 @@ from torch import nn
 
 from byol.data import Unreadable, open_source
 from byol.encoders import Input, wrap
-from byol.evaluation import Knn, Linear, LinearSgd, describe, evaluate, load, names, splits
+from byol.evaluation import Knn, Linear, LinearSgd, describe, evaluate, features, load, names, splits
 
 RNG = np.random.default_rng(0)
 GREY = Input(channels=1, size=8, mean=(0.3,), std=(0.4,))
@@ -231,10 +231,16 @@ def test_an_encoder_that_collapsed_scores_at_chance():
 def test_protocols_are_found_by_name_and_take_settings():
     assert names() == ["knn", "linear", "linear-sgd"]
     assert load("knn:k=200,temperature=0.07") == Knn(k=200, temperature=0.07)
+    assert load("knn:centred=true").describe() == "knn k=20 T=0.1, centred cosine"
     assert load("knn:temperature=none").describe() == "knn k=20 plain votes, cosine"
     assert load("linear-sgd:augment=false,epochs=10") == LinearSgd(augment=False, epochs=10)
     assert [load(name).name for name in names()] == names(), "results are stored under the name that was asked for"
-    assert len({load(t).name for t in ("knn", "knn:k=5", "knn:temperature=none", "linear-sgd", "linear-sgd:augment=false")}) == 5
+    assert (
+        len(
+            {load(t).name for t in ("knn", "knn:k=5", "knn:temperature=none", "knn:centred=true", "linear-sgd", "linear-sgd:augment=false")}
+        )
+        == 6
+    )
     assert all(describe(name) for name in names())
 
 
@@ -243,3 +249,14 @@ def test_progress_of_a_protocol_goes_from_nothing_to_everything():
     evaluate([("pixels", None), ("run", encoder())], source(), labels=(0.25, 1.0), draws=3, progress=lambda *c: calls.append(c))
     for name in ("knn", "linear"):
         assert [c[1:] for c in calls if c[0] == name] == [(i, 8) for i in range(9)]
+
+
+def test_centring_subtracts_the_mean_of_the_training_images_with_labels():
+    whole, network = source(noise=215), encoder()
+    (result,) = evaluate([("run", network)], whole, protocols=[Knn(k=3, centred=True)])
+    train, test = splits.stratified(whole.labels, 0.2, seed=0)
+    x = features(network, whole).x
+    x, y = x - x[train].mean(0), whole.labels
+    theirs = KNeighborsClassifier(3, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.1)).fit(x[train], y[train])
+    assert result.scores[0].top1 == theirs.score(x[test], y[test])
+    assert result.scores[0].settings["centred"] == "train mean subtracted"

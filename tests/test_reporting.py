@@ -274,6 +274,7 @@ def test_when_the_images_have_changed_the_page_says_so(copy):
 def test_two_runs_stand_side_by_side(made, tmp_path):
     root, first = made
     second = train(root, root / "photos", "other", seed=7, set=("lr=0.5",))
+    log(second, [record(i + 1, v) for i, v in enumerate(LOSSES[::-1])])
     runs.write_json(second / "evaluations" / "knn.json", evaluation(str(second), own=0.5).to_json())
     page = written(tmp_path, first, second)
     assert "2 runs, all healthy. Best: plain, 63.3\u00a0% with 10\u00a0% of the labels." in "".join(page.words)
@@ -286,7 +287,7 @@ def test_two_runs_stand_side_by_side(made, tmp_path):
 
 
 def test_runs_measured_differently_are_not_ranked(made, tmp_path):
-    root, first = made
+    first = made[1]
     second = tmp_path / "second"
     shutil.copytree(first, second)
     content = evaluation(str(second), own=0.9).to_json() | {"test": 50}

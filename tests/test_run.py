@@ -30,7 +30,9 @@ TINY = {
 SCRIPT = """
 import json, sys
 import byol
-byol.train(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), image_size=16, **{**json.loads(sys.argv[4]), "set": tuple(json.loads(sys.argv[4])["set"])})
+asked = json.loads(sys.argv[4])
+asked["set"] = tuple(asked["set"])
+byol.train(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), image_size=16, **asked)
 """
 
 

@@ -167,7 +167,7 @@ def input_for(source: datas.Source, *, pretrained: str | None = None) -> encoder
     stats = datas.statistics(source)
     mean, std = stats.mean, stats.std
     if pretrained is not None:
-        mean, std = encoders.pretrained_statistics(pretrained)
+        mean, std = encoders.pretrained_statistics(pretrained, source.channels)
     return encoders.Input(
         channels=source.channels,
         size=int(min(224, stats.height, stats.width)),
@@ -222,6 +222,8 @@ def evaluate(
 
 def random_twin(encoder: Encoder, seed: int) -> Encoder | None:
     """The same architecture with fresh random weights; None for a module of one's own that cannot be drawn anew."""
+    if encoder.custom:
+        return None
     try:
         return encoders.load(encoder.name, input=encoder.input, seed=seed).eval()
     except ValueError:

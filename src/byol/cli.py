@@ -10,6 +10,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import sys
 
 from byol.cli_screen import Screen, wrapped
@@ -30,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
+    # Threads that wait in a loop for one another starve when other programs share the cores, or a container has fewer of
+    # them than it sees: steps took 5 to 20 times as long. Torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _run(words)
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
@@ -37,14 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + 13
     except KeyboardInterrupt:
         return _complain("stopped; nothing had to be saved", 130, words)
-    except OSError as error:
-        return _complain(_about_file(error), 2, words)
-    except ValueError as error:
-        return _complain(str(error), 2, words)
-    except (MemoryError, RuntimeError) as error:
-        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        return _complain("out of memory; pass a smaller --batch-size (--accumulate keeps the update as large) or --image-size", 2, words)
+        return _complain(sentence, 2, words)
 
 
 def _run(words: list[str]) -> int:
@@ -73,13 +74,27 @@ def _complain(sentence: str, code: int, words: list[str]) -> int:
     return code
 
 
-def _about_file(error: OSError) -> str:
+def _sentence(error: Exception) -> str | None:
+    """What a person can do about an error; None for one that is a mistake of ours."""
+    name = type(error).__name__
+    if isinstance(error, OSError):
+        return _about_file(error.errno or 0, error.strerror or str(error), error.filename)
+    if name == "SafetensorError" and (found := re.search(r"os error (\d+)", str(error))):
+        return _about_file(int(found[1]), os.strerror(int(found[1])), None)
+    if name in ("MemoryError", "OutOfMemoryError"):
+        return "out of memory; pass a smaller --batch-size (--accumulate keeps the update as large) or --image-size"
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return "a process that decodes images was killed, as a rule for want of memory; pass fewer --workers"
+    return str(error) if isinstance(error, ValueError) else None
+
+
+def _about_file(number: int, text: str, name: object) -> str:
     """What went wrong with which file, and how to mend it."""
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno == errno.ENOSPC:
+    where = f"{name}: " if name else ""
+    if number == errno.ENOSPC:
         return f"{where}the disk is full; free some space, or choose another place with --out"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}not allowed to read or write there; choose another place, e.g. with --out"
-    if error.errno == errno.ENOENT:
+    if number == errno.ENOENT:
         return f"{where}there is no such file or folder"
-    return f"{where}{error.strerror or error}"
+    return f"{where}{text}"

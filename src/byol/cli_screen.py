@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH = 80  # columns
-SILENT = 1.0  # seconds; work that is over sooner needs no progress when piped
-EVERY = 30.0  # seconds between two lines of progress when piped, or a twentieth of the work
+SHARE, EVERY = 0.05, 30.0  # of the work, or seconds, between two lines about training when piped
+TASK = 10.0  # seconds between two lines about any other work when piped: what is quick is silent
 REFRESH = 0.2  # seconds between two pictures of a line that moves
 
 
@@ -61,7 +61,7 @@ class Screen:
         meter.update(done)
         if self.moves:
             self.move(lambda: _task_line(what, meter, self.stream))
-        elif meter.due() and meter.seconds() > SILENT:
+        elif meter.due(share=0, every=TASK):
             self.say(f"{what}: " + ", ".join([f"{done:,} of {total:,} ({meter.percent()} %)", *meter.speed("/s")]))
 
     def move(self, picture: Callable[[], Text], *, now: bool = False) -> None:
@@ -108,10 +108,6 @@ class Meter:
             while now - self._samples[0][0] > EVERY:
                 self._samples.popleft()
 
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self._began
-
     def percent(self) -> int:
         """Whole percents, 100 only when all is done."""
         return 100 * self.done // max(1, self.total)
@@ -129,13 +125,12 @@ class Meter:
         left = [f"{duration((self.total - self.done) / rate)} left"] if self.done < self.total else []
         return [f"{number(rate * times)}{unit}", *left]
 
-    def due(self) -> bool:
-        """True about twenty times over the work, and every half minute."""
-        if self.done < self.total and (self.done - self._told) * 20 < self.total and time.monotonic() - self._told_at < EVERY:
+    def due(self, share: float = SHARE, every: float = EVERY) -> bool:
+        """True when such a share of the work was done, or so many seconds went by, since it was true last."""
+        now, more = time.monotonic(), self.done - self._told
+        if more <= 0 or (now - self._told_at < every and not (share and more >= share * self.total)):
             return False
-        if self.done == self._told:
-            return False
-        self._told, self._told_at = self.done, time.monotonic()
+        self._told, self._told_at = self.done, now
         return True
 
 

@@ -33,6 +33,15 @@ class Request:
     download: bool = False
     set: tuple[str, ...] = ()  # KEY=VALUE, any field of Settings, of the method's Config or of the views
 
+    @classmethod
+    def from_json(cls, fields: object) -> Request:
+        """The request that was stored in a run's config.json; ValueError if that is damaged."""
+        try:
+            kept = dict(fields)  # type: ignore[call-overload]  # what is no mapping is refused here
+            return cls(**{**kept, "set": tuple(kept["set"])})
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"config.json of this run cannot be understood ({error}); start a new run") from None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

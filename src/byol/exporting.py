@@ -78,7 +78,7 @@ def write_embeddings(path: Path, names: Sequence[str], features: Features, label
     .npy: the features alone, with names and labels in PATH.json beside it. ValueError for unequal lengths.
     """
     check_embedding_path(path)
-    features = np.ascontiguousarray(features, dtype=np.float32)
+    features = np.asarray(features, dtype=np.float32)
     if features.ndim != 2 or len(names) != len(features) or (labels is not None and len(labels) != len(features)):
         counts = f"{len(names)} names and {'no' if labels is None else len(labels)} labels"
         raise ValueError(f"features of shape {features.shape} do not go with {counts}; give (N, D), N names and N labels or none")

@@ -12,7 +12,7 @@ from pathlib import Path
 from byol.checkpoint import write_atomically
 from byol.reporting_curves import curves, legend, timeline
 from byol.reporting_gallery import atlas, neighbours, views
-from byol.reporting_html import Markup, command, join, missing, number, tag
+from byol.reporting_html import Markup, command, join, missing, tag
 from byol.reporting_look import Missing, Progress, look, sample, views_of
 from byol.reporting_page import contents, header, page, section
 from byol.reporting_record import data, differences, facts, plan, repeat
@@ -76,8 +76,15 @@ def _article(i: int, run: Run, progress: Progress) -> Markup:
     v = verdict(run)
     said = tag("p", headline(run), *([" ", v.detail] if v.detail else []), *([" ", command(v.cure)] if v.cure else []), class_="lead")
     parts = _parts(run, MANY, progress)
-    sections = (tag("section", tag("h3", title), content) for key, title, content in parts if key != "training")
+    sections = (_folded(key, title, content) for key, title, content in parts if key != "training")
     return tag("article", tag("h2", run.name), said, facts(run), *sections, id=f"run-{i}")
+
+
+def _folded(key: str, title: str, content: Markup) -> Markup:
+    """A part of one run among several; what is long and seldom read is closed at first."""
+    if key in ("plan", "data", "repeat"):
+        return tag("details", tag("summary", title), content)
+    return tag("section", tag("h3", title), content)
 
 
 def _parts(run: Run, extent: Extent, progress: Progress) -> list[tuple[str, str, Markup]]:
@@ -116,11 +123,5 @@ def _pictures(run: Run, extent: Extent, progress: Progress) -> dict[str, Markup]
 
 
 def _footer(runs: Sequence[Run]) -> Markup:
-    made = sorted({f"byol {r.config.get('byol', '')}".strip() for r in runs})
-    return tag(
-        "footer",
-        tag(
-            "small",
-            f"Made by {', '.join(made)} from {number(len(runs))} run folder{'s' if len(runs) > 1 else ''}; nothing on this page is loaded from elsewhere.",
-        ),
-    )
+    trained = ", ".join(sorted({f"byol {r.config.get('byol', '')}".strip() for r in runs}))
+    return tag("footer", tag("small", f"Trained by {trained}. Nothing on this page is loaded from elsewhere."))

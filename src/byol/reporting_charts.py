@@ -56,10 +56,9 @@ def chart(c: Chart, axis: Axis) -> Markup:
     thin = [_thin(line) for line in lines]
     drawing = join([_grid(y), _epochs(x, axis), *(_guide(v, label, y) for v, label in c.guides), *(_curve(li, x, y) for li in thin)])
     hair = tag("line", y1=TOP, y2=HEIGHT - BOTTOM, class_="hair")
-    foot = [
-        tag("text", y=HEIGHT - BOTTOM + below, text_anchor="middle", class_="foot")
-        for below in ((28, 15) if axis.steps_per_epoch else (15,))
-    ]
+    foot = [tag("text", y=HEIGHT - BOTTOM + 15, text_anchor="middle", class_="foot")]
+    if axis.steps_per_epoch is not None:
+        foot.insert(0, tag("text", y=HEIGHT - BOTTOM + 28, text_anchor="middle", class_="foot second"))
     pointer = tag("g", hair, *foot, class_="pointer", visibility="hidden")
     svg = tag(
         "svg", drawing, pointer,

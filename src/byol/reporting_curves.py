@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
+from byol.health import SPREAD_COLLAPSED
 from byol.reporting_charts import Axis, Chart, Line, chart
 from byol.reporting_html import Markup, join, missing, number, short, tag
 from byol.reporting_run import Record, Run
@@ -23,20 +24,37 @@ class Curve:
     guides: tuple[tuple[float, str], ...] = ()
 
 
+_LOSS = {"byol": ("0 to 8", "Both directions of 2 − 2 cos, summed. Low is not good by itself: collapse makes it low too.")}
+_BELOW = f"collapsed below {SPREAD_COLLAPSED:g}"
 CURVES = (
-    Curve(("loss",), "Loss", "0 to 8", "Both directions of 2 − 2 cos summed. Low is not good by itself: a collapsed run has a low loss too."),
-    Curve(("spread",), "Spread", "of 1", "Standard deviation of the normalised projections × √d: 1 in all directions, 0 in one point.", True,
-          ((0.05, "collapsed below 0.05"),)),
+    Curve(
+        ("spread",),
+        "Spread",
+        "of 1",
+        "Deviation of the normalised projections × √d: 1 in all directions, 0 in one point.",
+        True,
+        ((SPREAD_COLLAPSED, _BELOW),),
+    ),
     Curve(("rank",), "Effective rank", "dimensions", "How many directions the projections of a batch use; 1 means collapse.", True),
-    Curve(("positive_cosine", "negative_cosine"), "Cosines", "", "Positive: two views of one image; negative: two images. The gap is what was learned."),
-    Curve(("online_target_distance",), "Online to target", "of the online norm", "Distance of the two networks' parameters; it closes as tau nears 1."),
+    Curve(
+        ("positive_cosine", "negative_cosine"),
+        "Cosines",
+        "",
+        "Positive: two views of one image; negative: two images. The gap is what was learned.",
+    ),
+    Curve(
+        ("online_target_distance",),
+        "Online to target",
+        "of the online norm",
+        "Distance of the two networks' parameters; it closes as τ nears 1.",
+    ),
     Curve(("target_cosine",), "Online and target projection", "cosine", "Of the same view, before the predictor."),
     Curve(("grad_norm",), "Gradient", "norm", "Of all online parameters, before the optimiser."),
     Curve(("lr",), "Learning rate", "per update", "Warm-up, then half a cosine.", True),
     Curve(("tau",), "Target momentum τ", "per update", "The target keeps this share of itself at every update; 1 at the end."),
     Curve(("images_per_second",), "Speed", "images/s", "Between two lines of the log.", True),
-)  # fmt: skip
-_KNOWN = {key for c in CURVES for key in c.keys} | {"suspects"}  # that one is the book-keeping of the verdict
+)
+_KNOWN = {key for c in CURVES for key in c.keys} | {"loss", "suspects"}  # the last is the book-keeping of the verdict
 _WORDS = {"OK": "OK", "WARN": "warning", "COLLAPSED": "collapsed"}
 
 
@@ -47,10 +65,26 @@ def curves(runs: Sequence[Run]) -> Markup:
         return missing("There is no training log yet, so there are no curves; go on with the run:", runs[0].says("resume"))
     rates = {r.steps_per_epoch for r in logged}
     axis = Axis(max(r.records[-1].epoch for r in logged) or 1.0, rates.pop() if len(rates) == 1 else None)
-    shown = [*CURVES, *_others(logged)]
+    shown = [_loss(runs), *CURVES, *_others(logged)]
+    if len(runs) > 1:
+        shown = [part for c in shown for part in _parted(c)]
     charts = join(chart(Chart(c.title, c.unit, c.explanation, _lines(c, logged, runs), c.zero, list(c.guides)), axis) for c in shown)
     absent = [missing(f"{r.name} has no training log yet.", r.says("resume")) for r in runs if not r.records]
-    return join([tag("div", charts, class_="charts"), *absent])
+    return join([tag("div", charts, class_="charts" if len(runs) == 1 else "charts many"), *absent])
+
+
+def _loss(runs: Sequence[Run]) -> Curve:
+    """Of one method in its own words; several methods do not share a scale."""
+    methods = {str(r.settings.get("method")) for r in runs}
+    unit, words = _LOSS.get(methods.pop(), ("", "")) if len(methods) == 1 else ("", "These methods have losses on different scales.")
+    return Curve(("loss",), "Loss", unit, words)
+
+
+def _parted(curve: Curve) -> list[Curve]:
+    """A chart for each of its values: several runs over each other need a colour each."""
+    if len(curve.keys) == 1:
+        return [curve]
+    return [replace(curve, keys=(key,), title=key.replace("_", " ").capitalize()) for key in curve.keys]
 
 
 def legend(runs: Sequence[Run]) -> Markup:
@@ -71,12 +105,12 @@ def _others(runs: Sequence[Run]) -> list[Curve]:
 
 
 def _lines(curve: Curve, logged: Sequence[Run], runs: Sequence[Run]) -> list[Line]:
-    """One line a key for a single run; one line a run (and key) for several, in the run's colour."""
+    """One line a key for a single run; one line a run for several, in the run's colour."""
     found = []
     for r in logged:
         for n, key in enumerate(curve.keys):
             kept = [x for x in r.records if key in x.values]
-            name = key.split("_")[0] if len(runs) == 1 else r.name if len(curve.keys) == 1 else f"{r.name}, {key.split('_')[0]}"
+            name = key.split("_")[0] if len(runs) == 1 else r.name
             colour = n if len(runs) == 1 else runs.index(r) % 8
             label = name if len(runs) == 1 and len(curve.keys) > 1 else ""
             found.append(Line(name, colour, [x.step for x in kept], [x.epoch for x in kept], [x.values[key] for x in kept], label))
@@ -90,7 +124,7 @@ class Stretch:
     verdict: str
     start: int  # first step that it speaks of, exclusive
     stop: int  # last step, inclusive
-    reason: str  # the last one given
+    reason: str  # the first one given: what was so when it began
 
 
 def stretches(records: Sequence[Record]) -> list[Stretch]:
@@ -98,7 +132,7 @@ def stretches(records: Sequence[Record]) -> list[Stretch]:
     found, before = [], 0
     for verdict, group in groupby(records, key=lambda r: r.verdict):
         part = list(group)
-        found.append(Stretch(verdict, before, part[-1].step, part[-1].reason))
+        found.append(Stretch(verdict, before, part[-1].step, part[0].reason))
         before = part[-1].step
     return found
 

@@ -76,7 +76,8 @@ def neighbours(found: Look, queries: int) -> Markup:
 def _said(found: Look) -> Markup:
     n, s = len(found.sample.ids), found.sample
     twin = "; below it, the same network with random weights (seed 0)" if found.random is not None else ""
-    text = f"Left an image, right of it the {NEIGHBOURS} nearest of {number(n)} by the cosine of their features seen from the mean (below each) under the trained network ({found.encoder}){twin}. "
+    text = f"Left an image, right of it the {NEIGHBOURS} nearest of {number(n)} by the cosine of their features seen from the mean "
+    text += f"(below each) under the trained network ({found.encoder}){twin}. "
     text += f"The {number(n)} are drawn from all {number(s.total)} by a fixed seed." if n < s.total else "These are all the images."
     return join([tag("p", text, " ", s.note, class_="note"), _shares(found)])
 

@@ -61,8 +61,9 @@ def flatten(x: Features, seed: int = 0) -> Flat:
     # Sums over threads come in another order each time, and t-SNE turns the last bit into another picture.
     with threadpool_limits(limits=1):
         parts = min(50, *directions.shape)
-        reduced = PCA(parts, svd_solver="full").fit_transform(directions) if len(x) > 1 else np.zeros((len(x), 2))
-        if len(x) < _TOO_FEW or np.ptp(reduced) < 1e-9:
+        alike = np.ptp(directions, axis=0).max() < 1e-9
+        reduced = np.zeros((len(x), 2)) if alike else PCA(parts, svd_solver="full").fit_transform(directions)
+        if len(x) < _TOO_FEW or alike:
             flat = np.pad(reduced, ((0, 0), (0, max(0, 2 - reduced.shape[1]))))[:, :2]
             return _framed(flat, "PCA, the first two components of the features' directions")
         return _framed(*_tsne(reduced, seed))

@@ -10,8 +10,14 @@ from byol.reporting_run import Run, listing, mapping, real
 
 _SKIPPED = 40  # rows of the table of files that were left out
 _VERSIONS = ("byol", "torch", "python", "machine")
-_UNITS = {"image_size": "px", "epochs": "epochs", "batch_size": "images a pass",
-          "lr": "per 256 images", "warmup_epochs": "epochs", "log_steps": "updates", "checkpoint_minutes": "minutes"}  # fmt: skip
+_DERIVED = {
+    "steps_per_epoch": "images / (batch × accumulate), whole batches only",
+    "steps": "updates in all",
+    "warmup_steps": "updates in which the rate rises from 0",
+    "peak_lr": "lr × batch × accumulate / 256",
+}
+_UNITS = {"image_size": "px",  "batch_size": "images a pass",
+          "lr": "per 256 images",  "log_steps": "updates", "checkpoint_minutes": "minutes"}  # fmt: skip
 
 
 def facts(run: Run) -> Markup:
@@ -66,18 +72,14 @@ def plan(run: Run) -> Markup:
                 ]
             )
     rows += [[key, tag("td", value, class_="value"), why] for key, value, why in _derived(run)]
-    said = [tag("p", f"Published for this recipe: {run.plan['expected']}.", class_="note")] if run.plan.get("expected") else []
+    said = [tag("p", f"To be expected: {run.plan['expected']}.", class_="note")] if run.plan.get("expected") else []
     notes = [tag("p", str(n), class_="note") for n in listing(run.plan.get("notes"))]
     return join([*said, *notes, table(["setting", "value", "because"], rows, "plan")])
 
 
 def _derived(run: Run) -> list[tuple[str, str, str]]:
-    found = []
-    for key, words in (("steps_per_epoch", "images / (batch × accumulate), whole batches only"), ("steps", "updates in all"),
-                       ("warmup_steps", "updates in which the rate rises from 0"), ("peak_lr", "lr × batch × accumulate / 256")):  # fmt: skip
-        if (value := real(run.plan.get(key))) is not None:
-            found.append((key, number(value), words))
-    return found
+    """(name, value, how) of what follows from the settings."""
+    return [(key, number(value), how) for key, how in _DERIVED.items() if (value := real(run.plan.get(key))) is not None]
 
 
 def _value(key: str, value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,6 @@ def thinned(values: Sequence[float], most: int = 600) -> list[int]:
         return list(range(n))
     edges = [round(i * n / (most // 2)) for i in range(most // 2 + 1)]
     kept = {0, n - 1}
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         kept |= {min(range(start, stop), key=values.__getitem__), max(range(start, stop), key=values.__getitem__)}
     return sorted(kept)

@@ -35,7 +35,8 @@ class Result:
     """One protocol on one split."""
 
     protocol: str
-    settings: str  # the protocol with its settings, in words
+    settings: str  # the protocol with its settings, as it is printed
+    details: str  # every setting
     setting: str  # train, test, classes and split, in words
     classes: int
     scores: list[Score]
@@ -55,7 +56,7 @@ class Result:
     @property
     def conditions(self) -> tuple[str, str, str]:
         """What has to be equal for two results to be comparable."""
-        return self.protocol, self.settings, self.setting
+        return self.protocol, self.details or self.settings, self.setting
 
 
 def results(run: Run) -> list[Result]:
@@ -72,8 +73,9 @@ def _result(fields: dict[str, object]) -> Result | None:
     split = str(fields.get("split") or "")
     setting = f"{train:,} train / {test:,} test{f' ({split})' if split else ''}, {classes} classes"
     protocol = str(fields.get("protocol", "evaluation"))
-    settings = str(fields.get("description") or f"{protocol} {words(mapping(fields.get('settings')))}".strip())
-    return Result(protocol, settings, setting, classes, scores, [str(n) for n in listing(fields.get("notes"))])
+    details = words(mapping(fields.get("settings")))
+    settings = str(fields.get("description") or f"{protocol} {details}".strip())
+    return Result(protocol, settings, details, setting, classes, scores, [str(n) for n in listing(fields.get("notes"))])
 
 
 def _score(fields: dict[str, object]) -> Score | None:

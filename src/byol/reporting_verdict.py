@@ -30,7 +30,7 @@ def verdict(run: Run) -> Verdict:
         return Verdict("doubt", "Not trained yet", "Nothing was logged.", run.says("resume"))
     parts, last = stretches(run.records), run.records[-1]
     if last.verdict == "COLLAPSED":
-        return Verdict("bad", f"Collapsed at step {number(parts[-1].start + 1)}", _sentence(last.reason))
+        return Verdict("bad", f"Collapsed at step {number(parts[-1].start + 1)}", _sentence(parts[-1].reason))
     warned = [s for s in parts if s.verdict == "WARN"]
     fell = [s for s in parts if s.verdict == "COLLAPSED"]
     if not run.finished:

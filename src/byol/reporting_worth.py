@@ -92,7 +92,6 @@ def _cell(score: Score | None, more: str = "") -> Markup:
         return tag("td", "–")
     small = [] if score.interval is None else [f"{100 * score.interval[0]:.1f}–{100 * score.interval[1]:.1f}"]
     small += [] if score.top5 is None else [f"top-5 {100 * score.top5:.1f}"]
-    small += [] if score.draws < 2 else [f"{score.draws} draws"]
     return tag("td", percent(score.top1), *(tag("small", text) for text in [*small, more] if text), data_top1=repr(score.top1))
 
 
@@ -101,9 +100,14 @@ def _table(result: Result, run: Run) -> Markup:
     rows: list[list[str]] = [[name, *(_cell(by.get((name, share_))) for share_ in result.shares)] for name in _named(result.scores)]
     gains = [_gain(result, run, labels) for labels in result.shares]
     if any(gains):
-        rows.append(["over the best baseline", *(tag("td", g or "–", class_="gain") for g in gains)])
-    heads = ["", *(f"{'all' if s == 1 else share(s)} of the labels" for s in result.shares)]
+        rows.append(["against the best baseline", *(tag("td", g or "–", class_="gain") for g in gains)])
+    heads = ["", *(_column_head(result, s) for s in result.shares)]
     return table(heads, rows, "numbers")
+
+
+def _column_head(result: Result, labels: float) -> str:
+    draws = max((s.draws for s in result.scores if s.labels == labels), default=0)
+    return f"{'all' if labels == 1 else share(labels)} of the labels" + (f", mean of {draws} draws" if draws > 1 else "")
 
 
 def _gain(result: Result, run: Run, labels: float) -> str:
@@ -114,25 +118,21 @@ def _gain(result: Result, run: Run, labels: float) -> str:
 
 
 def side_by_side(runs: Sequence[Run]) -> Markup:
-    """One table for several runs, a column each; measurements that differ in protocol or data stand in rows of their own."""
-    found = {r.path: results(r) for r in runs}
-    conditions = list(dict.fromkeys(x.conditions for r in runs for x in found[r.path]))
+    """A table for every protocol on every split, a column for each run: what stands in one row was measured in one way."""
+    found = {r.path: {x.conditions: x for x in results(r)} for r in runs}
+    conditions = list(dict.fromkeys(c for r in runs for c in found[r.path]))
     absent = [_not_yet_named(r) for r in runs if not found[r.path]]
-    if not conditions:
-        return join(absent)
+    return join([*(_same_way(runs, [found[r.path].get(c) for r in runs]) for c in conditions), *absent])
+
+
+def _same_way(runs: Sequence[Run], measured: Sequence[Result | None]) -> Markup:
+    """One table: label shares down, runs across; None where a run was not measured in this way."""
+    some = next(x for x in measured if x)
     rows: list[list[str]] = []
-    for protocol, settings, setting in conditions:
-        these = {r.path: next((x for x in found[r.path] if x.conditions == (protocol, settings, setting)), None) for r in runs}
-        for labels in sorted({s for x in these.values() if x for s in x.shares}):
-            head = tag(
-                "th",
-                f"{protocol}, {'all' if labels == 1 else share(labels)} of the labels",
-                tag("small", f"{settings}; {setting}"),
-                scope="row",
-            )
-            rows.append([head, *(_column(r, these[r.path], labels) for r in runs)])
-    note = tag("p", "Top-1; small: 95 % interval, and the gain over the best baseline of that run.", class_="note")
-    return join([note, table(["", *(r.name for r in runs)], rows, "numbers wide"), *absent])
+    for labels in sorted({s for x in measured if x for s in x.shares}):
+        rows.append([_column_head(some, labels), *(_column(r, x, labels) for r, x in zip(runs, measured, strict=True))])
+    said = f"Top-1, {some.setting}. Small: 95 % interval, and the difference to the best baseline of that run. Settings: {some.details}."
+    return tag("div", tag("h3", some.settings), tag("p", said, class_="note"), table(["", *(r.name for r in runs)], rows, "numbers wide"))
 
 
 def _column(run: Run, result: Result | None, labels: float) -> Markup:
@@ -140,7 +140,7 @@ def _column(run: Run, result: Result | None, labels: float) -> Markup:
     if result is None or not subjects:
         return tag("td", "–")
     gain = _gain(result, run, labels)
-    return _cell(own(run, subjects), f"{gain} over the best baseline" if gain else "")
+    return _cell(own(run, subjects), f"{gain} to the best baseline" if gain else "")
 
 
 def _not_yet_named(run: Run) -> Markup:

@@ -118,7 +118,8 @@ def prepare(request: Request, progress: Progress = lambda what, done, total: Non
         channels=source.channels, size=s.image_size, mean=mean, std=std, low=float(stats.low), high=float(stats.high), resize=resize
     )
     view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
-    plan = dataclasses.replace(plan, input=encoder_input.to_json())
+    notes = (f"weights: {encoders.pretrained_note(s.encoder)}",) if s.pretrained else ()
+    plan = dataclasses.replace(plan, input=encoder_input.to_json(), notes=notes)
     session = Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), encoder)
     if request.minutes is not None:
         session.plan = _fit_in(session, request.minutes)
@@ -146,7 +147,7 @@ def _fit_in(session: Session, minutes: float) -> Plan:
     return recipes.derived(dataclasses.replace(session.plan, settings=settings, reasons=reasons))
 
 
-def _given(text: str, measured: np.ndarray) -> tuple[float, ...]:
+def _given(text: str, measured: tuple[float, ...]) -> tuple[float, ...]:
     if text == "data":
         return tuple(round(float(v), 6) for v in measured)
     try:
@@ -209,7 +210,7 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
     fields = read_json(out / "plan.json")
     fields.pop("describe", None)
     plan = Plan.from_json(fields)
-    request = Request(**{**asked["request"], "set": tuple(asked["request"]["set"])})  # type: ignore[dict-item,index,call-overload]
+    request = Request.from_json(asked["request"])
     memory, source = _in_memory(open_source(request.data, limit=request.limit), progress)
     if source.fingerprint() != then["fingerprint"]:
         raise ValueError(

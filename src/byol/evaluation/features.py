@@ -23,6 +23,7 @@ Precision = Literal["fp32", "bf16"]
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
 
 BATCH = 256
+_CPU_BATCH = 64  # images a pass: with more, the activations leave the cache, and ResNet-18 at 32 px takes a quarter longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def extract(
                 key = _geometry(encoder.input)
                 if key not in views:
                     views[key] = see(images, encoder.input, device)
-                rows[ids] = embed(encoder, views[key], precision).float().cpu().numpy()
+                rows[ids] = embed(encoder, views[key], precision).cpu().numpy()
             progress("Features", int(ids[-1]) + 1, len(source))
     kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)
     skipped = [Skipped(source.names[i], reason) for i, reason in sorted(bad.items())]
@@ -82,12 +83,14 @@ def extract(
 
 @torch.inference_mode()
 def embed(encoder: Encoder, views: Tensor, precision: str) -> Tensor:
-    """(B, C, S, S) values in [0, 1] -> (B, D), on the encoder's device; the encoder has to be in evaluation mode."""
-    # Convolutions are faster with the channels last, and it is enough that one operand says so.
-    x = encoder.input.normalise(views).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        y: Tensor = encoder(x)
-    return y
+    """(B, C, S, S) values in [0, 1] -> (B, D) float32, on the encoder's device; the encoder has to be in evaluation mode."""
+    out = []
+    for part in torch.split(views, _CPU_BATCH if views.device.type == "cpu" else BATCH):
+        # Convolutions are faster with the channels last, and it is enough that one operand says so.
+        x = encoder.input.normalise(part).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            out.append(encoder(x).float())
+    return torch.cat(out)
 
 
 def see(images: Sequence[Array], input: Input, device: torch.device) -> Tensor:

@@ -19,6 +19,7 @@ class Knn:
 
     k: int = 20  # neighbours; as many as there are labels where there are fewer
     temperature: float | None = 0.1  # weights exp(cos / T); None: one vote each
+    centred: bool = False  # the training mean is subtracted first; from pixels always, which are all alike before
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -29,25 +30,29 @@ class Knn:
     @property
     def name(self) -> str:
         """`knn`; with other settings than the defaults they are part of it, so that results do not replace each other."""
-        return "knn" if self == Knn() else f"knn-k{self.k}-" + ("plain" if self.temperature is None else f"T{self.temperature:g}")
+        votes = "plain" if self.temperature is None else f"T{self.temperature:g}"
+        return "knn" if self == Knn() else f"knn-k{self.k}-{votes}{'-centred' * self.centred}"
 
     def describe(self) -> str:
         """`knn k=20 T=0.1, cosine`"""
-        return f"knn k={self.k} {'plain votes' if self.temperature is None else f'T={self.temperature:g}'}, cosine"
+        votes = "plain votes" if self.temperature is None else f"T={self.temperature:g}"
+        return f"knn k={self.k} {votes}, {'centred ' * self.centred}cosine"
 
     def settings(self) -> Settings:
         """k, the temperature and the similarity."""
-        return {"k": self.k, "temperature": "plain votes" if self.temperature is None else self.temperature, "similarity": "cosine"}
+        temperature = "plain votes" if self.temperature is None else self.temperature
+        return {"k": self.k, "temperature": temperature, "similarity": "centred cosine" if self.centred else "cosine"}
 
     def predict(self, task: Task) -> Prediction:
-        """The votes of the neighbours; pixels have the mean of the training set subtracted first, else all are alike."""
+        """The votes of the neighbours."""
         train, test = task.train_x, task.test_x
-        if task.centred:
+        centred = self.centred or task.centred
+        if centred:
             mean = train.mean(0)
             train, test = train - mean, test - mean
         k = min(self.k, len(train))
         chosen: Settings = {"k": k}
-        if task.centred:
+        if centred:
             chosen["centred"] = "train mean subtracted"
         return Prediction(votes(train, task.train_y, test, classes=task.classes, k=k, temperature=self.temperature), chosen)
 

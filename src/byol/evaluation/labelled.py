@@ -58,7 +58,7 @@ def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
         test_labels, how = train.labels[test_rows], f"stratified, seed {seed}"
     else:
         assert test.labels is not None
-        rows, test_rows, test_labels, how = np.arange(len(train)), np.arange(len(test)), test.labels, f"test: {test.spec}"
+        rows, test_rows, test_labels, how = np.arange(len(train)), np.arange(len(test)), test.labels, f"test set {test.spec}"
     labels = train.labels[rows]
     there, y = np.unique(labels, return_inverse=True)
     if len(there) < 2:

@@ -16,7 +16,7 @@ from byol.evaluation.accuracy import hits
 from byol.evaluation.logistic import Axes, axes, fit
 from byol.evaluation.probe import Prediction, Settings, Task
 
-GRID = tuple(10 ** (k / 2) for k in range(-2, 9))  # 0.1 .. 10,000
+GRID = tuple(10 ** (k / 2) for k in range(-2, 11))  # 0.1 .. 100,000
 _FEW = 1000  # labels; below, one part held out is too small to choose by, and all folds together are not
 _FOLDS = 5
 _UNCHOSEN = 1.0  # scikit-learn's default, where there are too few labels to choose by

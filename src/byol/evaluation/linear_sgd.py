@@ -22,7 +22,7 @@ from byol.data import Skipped, ids_at, load_memory, steps_per_epoch
 from byol.encoders import Input, evaluation_views
 from byol.evaluation import splits
 from byol.evaluation.accuracy import hits
-from byol.evaluation.features import BATCH, embed, frozen
+from byol.evaluation.features import embed, frozen
 from byol.evaluation.probe import Prediction, Settings, Task
 from byol.feeds import HostFeed, MemoryFeed
 
@@ -145,8 +145,7 @@ def augmented(task: Task, batch: int, steps: int) -> Iterator[tuple[Tensor, Tens
         for step, (x,) in enumerate(feed(0, steps)):
             # Crops have the encoder's size already: this only turns grey into RGB, or the reverse, where it has to.
             x = evaluation_views(x, replace(task.encoder.input, resize=0))
-            y = torch.cat([embed(task.encoder, part, task.precision).float() for part in torch.split(x, BATCH)])
-            yield ids_at(step, n=len(source), batch=batch, seed=task.seed).to(device), y
+            yield ids_at(step, n=len(source), batch=batch, seed=task.seed).to(device), embed(task.encoder, x, task.precision)
 
 
 def _values(task: Task) -> Input:

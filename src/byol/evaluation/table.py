@@ -43,7 +43,8 @@ def _block(e: Evaluation, names: Sequence[str], shares: Sequence[float], width: 
     rows += [_row(_short(name), [_top1(c[name]) for c in columns], width) for name in names]
     gains = [_gain(list(c.values())) for c in columns]
     if len(shares) == 1 and gains[0] and not columns[0][names[-1]].baseline:
-        rows[-1] += f"   {gains[0]} over the best baseline"
+        rows[-1] += f"   {gains[0]} over" if gains[0][0] == "+" else f"   {gains[0][1:]} below"
+        rows[-1] += " the best baseline"
     elif any(gains):
         rows.append(_row(_GAIN, gains, width))
     if any(c[name].top5 is not None for c in columns for name in names):
@@ -84,8 +85,7 @@ def _gain(scores: Sequence[Score]) -> str:
 
 def _legend(e: Evaluation) -> str:
     draws = max(len(s.draws) for s in e.scores)
-    one = f"half the 95 % interval of {e.test:,} test images"
     if draws == 1:
-        return f"+- {one}"
+        return f"+- half the 95 % interval of {e.test:,} test images"
     mixed = any(len(s.draws) == 1 for s in e.scores)
-    return f"+- deviation over {draws} draws of labels" + (f"; with all labels {one}" if mixed else "")
+    return f"+- deviation over {draws} draws of labels" + ("; with all of them half the 95 % interval" if mixed else "")
