@@ -126,6 +126,15 @@ def test_a_dry_run_without_a_folder_writes_nothing_here(tmp_path, monkeypatch):
     assert list((tmp_path / "here").iterdir()) == []
 
 
+def test_a_dry_run_of_the_own_plan_measures_how_long_it_takes(tmp_path):
+    call = byol("train", "digits", "--limit", "64", "--epochs", 10, "--out", tmp_path / "run", "--dry-run", "--json")
+    assert call.code == 0, call.err
+    told = re.search(r"Time +about (\S+ \w+) here, at ([\d.,]+) img/s", call.err)
+    found = json.loads(call.out)
+    images = found["plan"]["steps"] * found["plan"]["settings"]["batch_size"]
+    assert found["seconds"] == pytest.approx(images / float(told[2].replace(",", "")), rel=0.1)
+
+
 @pytest.mark.parametrize("what", ["methods", "recipes", "encoders", "data", "views", "protocols"])
 def test_lists_have_a_line_for_everything(what):
     call = byol("list", what, "--json")

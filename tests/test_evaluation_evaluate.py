@@ -80,8 +80,8 @@ def test_every_protocol_scores_every_subject_at_every_share(protocol):
 
 
 def test_features_that_tell_classes_apart_score_high_and_labels_stay_in_step():
-    for result in evaluate([("pixels", None)], source(), protocols=["knn", "linear"]):
-        assert result.scores[0].top1 == 1
+    for result in evaluate([("pixels", None)], source(), protocols=["knn", "linear"], labels=(0.5, 1.0)):
+        assert [s.top1 for s in result.scores] == [1, 1]
 
 
 def test_test_labels_change_the_score_and_nothing_else():
@@ -98,7 +98,7 @@ def test_training_never_sees_a_test_image(monkeypatch):
 
     class Spy(Knn):
         def predict(self, task):
-            seen.append((task.train.names, task.train_x))
+            seen.append(task)
             return super().predict(task)
 
     whole = source()
@@ -106,11 +106,13 @@ def test_training_never_sees_a_test_image(monkeypatch):
     test = splits.stratified(whole.labels, 0.2, seed=0)[1]
     held = {whole.names[i] for i in test}
     rows = {tuple((whole.read(i) / 255).astype(np.float32).ravel().round(5)) for i in test}
-    assert [len(n) for n, _ in seen] == [12, 12, 48]
-    for train_names, x in seen:
-        assert not held & set(train_names)
-        assert len(x) == len(train_names)
-        assert not rows & {tuple(r.round(5)) for r in x.numpy()}
+    assert [len(t.train) for t in seen] == [12, 12, 48]
+    for t in seen:
+        assert not held & set(t.train.names)
+        assert not rows & {tuple(r.round(5)) for r in t.train_x.numpy()}
+        # Features, labels and images are of the same samples, in the same order.
+        np.testing.assert_allclose(t.train_x, [t.train.read(i).ravel() / 255 for i in range(len(t.train))], rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(t.train_y, t.train.labels)
 
 
 def test_everything_is_compared_on_the_same_draws():

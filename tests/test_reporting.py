@@ -304,3 +304,12 @@ def test_images_of_any_channels_have_pictures(tmp_path, channels, dtype, words):
     page = written(tmp_path, train(tmp_path, tmp_path / "x.npz", "run"))
     assert words in page.said
     assert sum(t == "img" for t, _ in page.tags) > 12 * 13
+
+
+def test_beyond_ten_classes_the_largest_have_a_colour_and_the_others_share_grey(tmp_path):
+    y = np.array([c for c in range(12) for _ in range(2 + (c > 1))])
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).integers(0, 256, (len(y), 8, 8, 1)).astype(np.uint8), y=y)
+    page = written(tmp_path, train(tmp_path, tmp_path / "x.npz", "run"))
+    points = [a["class"].split()[0] for t, a in page.tags if t == "i"]
+    assert sorted(points) == sorted([f"k{c}" for c in range(10) for _ in range(3)] + ["k10"] * 4)
+    assert "2 other classes" in page.said

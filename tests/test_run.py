@@ -146,7 +146,7 @@ def test_an_encoder_of_ones_own_trains_resumes_and_loads(photos, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"set": ("lt=0.1",)}, "did you mean lr"),
+        ({"set": ("tau_bas=0.1",)}, "did you mean tau_base"),
         ({"set": ("lr=fast",)}, "give a number"),
         ({"set": ("lr",)}, "KEY=VALUE"),
         ({"set": ("tau_base=2",)}, "tau_base is 2"),

@@ -74,9 +74,10 @@ def refuse_existing(out: Path) -> None:
 
 def begin(session: Session, out: Path, *, watcher: Watcher | None = None) -> Trained:
     """Train a prepared session in a new run folder."""
+    method = session.method()  # first, so that nothing is written when the network cannot be had
     runs.create(session, out)
     contact_sheet.write(session, out / "views.png")
-    return _train(session, out, watcher)
+    return _train(session, method, out, watcher)
 
 
 def resume(
@@ -92,11 +93,11 @@ def resume(
     A run of an encoder of one's own needs that module again, as `encoder`.
     """
     run = Path(run)
-    return _train(session or runs.reopen(run, progress, encoder=encoder), run, watcher)
+    session = session or runs.reopen(run, progress, encoder=encoder)
+    return _train(session, session.method(), run, watcher)
 
 
-def _train(session: Session, out: Path, watcher: Watcher | None) -> Trained:
-    method = session.method()
+def _train(session: Session, method: nn.Module, out: Path, watcher: Watcher | None) -> Trained:
     optimizer = session.optimizer(method)
     last = out / "last.safetensors"
     start = checkpoint.restore(last, method=method, optimizer=optimizer) if last.exists() else 0

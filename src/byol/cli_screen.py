@@ -145,7 +145,7 @@ def _task_line(what: str, meter: Meter, stream: TextIO) -> Text:
 
 def bar(fraction: float, width: int, stream: TextIO) -> list[tuple[str, str]]:
     """A bar as (text, style) pieces; in plain signs where the terminal has no others."""
-    heavy, half, light = "━╸━" if "utf" in (stream.encoding or "").lower() else "==-"
+    heavy, half, light = "━╸─" if "utf" in (stream.encoding or "").lower() else "==-"
     halves = round(2 * width * min(1.0, max(0.0, fraction)))
     done = heavy * (halves // 2) + half * (halves % 2)
     return [(done, "cyan"), (light * (width - len(done)), "bright_black")]

@@ -13,7 +13,7 @@ from byol import run as runs
 from byol.api import Trained
 from byol.cli_options import Resume, Train
 from byol.cli_plan import show_data, show_plan, show_whole
-from byol.cli_screen import Screen, duration, quoted
+from byol.cli_screen import Screen, duration, number, quoted
 from byol.cli_watch import Watch
 from byol.config import Request
 from byol.run import Session
@@ -57,6 +57,7 @@ def resume(options: Resume, screen: Screen) -> int:
 def _dry_run(options: Train, session: Session, screen: Screen) -> int:
     """The whole plan and a picture of the views; no run is begun."""
     show_whole(session, screen)
+    seconds = _how_long(options, session, screen)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / "views.png"
@@ -65,8 +66,20 @@ def _dry_run(options: Train, session: Session, screen: Screen) -> int:
     contact_sheet.write(session, path)
     screen.say(f"Picture of the views: {path}")
     screen.say("Nothing was trained: leave out --dry-run to begin.")
-    screen.result({"plan": session.plan.to_json(), "views": session.views.describe(), "picture": str(path)})
+    screen.result({"plan": session.plan.to_json(), "views": session.views.describe(), "picture": str(path), "seconds": seconds})
     return 0
+
+
+def _how_long(options: Train, session: Session, screen: Screen) -> float | None:
+    """Seconds of the whole run by a few steps, where the plan is made for this machine: another may not even fit into it."""
+    if options.recipe != "auto" or options.encoder is not None:
+        return None
+    screen.progress("measuring the speed", 0, 0)
+    speed, s = runs.speed_of(session), session.plan.settings
+    seconds = session.plan.steps * s.batch_size * s.accumulate / speed
+    screen.clear()
+    screen.say(f"Time    about {duration(seconds)} here, at {number(speed)} img/s (a few steps were measured)")
+    return round(seconds, 1)
 
 
 def follow(begin: Callable[[Watch], Trained], session: Session, run: Path, screen: Screen, *, resumed: bool = False) -> int:

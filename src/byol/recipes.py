@@ -23,6 +23,10 @@ class Facts:
     device: str
     cores: int
     bf16_gain: float  # speed of bf16 over fp32 on this device, measured; 1 where it is no faster
+    # What the user fixed, from which other values follow.
+    epochs: int | None = None
+    batch_size: int | None = None
+    image_size: int | None = None
 
 
 @dataclass
@@ -46,35 +50,40 @@ Recipe = Callable[[Facts], Choices]
 def auto(facts: Facts) -> Choices:
     """Settings for any folder, from its number of images, their size and the device; the default."""
     c = Choices(expected="no published number: derived for this data")
-    cpu = facts.device == "cpu"
-    size, why = _image_size(facts)
+    size, why = (facts.image_size, "asked for") if facts.image_size else _image_size(facts)
     c.put(why, image_size=size)
-    if cpu:
-        c.put("a network that a CPU can train", encoder="small")
-    else:
-        c.put("the usual choice for one GPU", encoder="resnet18" if facts.images < 100_000 else "resnet50")
-    batch = _power_of_two(facts.images / 8, 16, 128 if cpu else 256)
-    c.put(f"{facts.images:,} images: at least 8 batches an epoch, at most {128 if cpu else 256}", batch_size=batch, accumulate=1)
-    steps = 8_000 if cpu else 50_000
-    epochs = max(20, min(1000, round(steps * batch / facts.images)))
+    (_auto_cpu if facts.device == "cpu" else _auto_gpu)(c, facts, size)
+    batch = facts.batch_size or _power_of_two(facts.images / 8, 16, 128 if facts.device == "cpu" else 256)
+    c.put(f"{facts.images:,} images: at least 8 batches an epoch, and no more than this device needs", batch_size=batch)
+    steps = 50_000 if facts.device != "cpu" else 8_000 if size <= 32 else 5_000
+    epochs = facts.epochs or max(20, min(1000, round(steps * batch / facts.images)))
     c.put(f"about {steps:,} updates, within 20 to 1000 epochs", epochs=epochs)
     updates = epochs * max(1, facts.images // batch)
     c.put("SGD suits batches below 512; LARS is for large ones", optimizer="sgd", lr=0.12, weight_decay=5e-4)
-    tau, window = _tau(updates)
-    c.put(f"{updates:,} updates: the target averages the last {window:,.0f}, about 1 % of the run", tau_base=tau)
-    c.put("a tenth of the run, at most 10 epochs", warmup_epochs=min(10.0, epochs / 10))
-    c.put(
-        "no blur at 64 px and below: it hides what little there is" if size <= 64 else "the paper's T and T'",
-        views="small" if size <= 64 else "paper",
-    )
-    c.put("smaller heads for a small network" if cpu else "the paper's", hidden=1024 if cpu else 4096, dim=256)
-    return c
+    tau = _tau(updates)
+    c.put(f"{updates:,} updates: the target averages the last {1 / (1 - tau):,.0f} at the start", tau_base=tau)
+    c.put("a twentieth of the run, at most 10 epochs", warmup_epochs=min(10.0, epochs / 20))
+    if size <= 64:
+        return c.put("no blur at 64 px and below: it hides what little there is", views="small")
+    return c.put("the paper's T and T'", views="paper")
+
+
+def _auto_cpu(c: Choices, facts: Facts, size: int) -> None:
+    why = "a network that a CPU can train, and heads to match"
+    c.put(why, encoder="small-w16" if size <= 32 else "small-w32-s2", hidden=1024, dim=256)
+    c.put("milder crops than the paper's 0.08: a short run cannot use the hardest", min_area=0.2)
+
+
+def _auto_gpu(c: Choices, facts: Facts, size: int) -> None:
+    c.put("the usual choice for one GPU", encoder="resnet18" if facts.images < 100_000 else "resnet50")
+    c.put("the paper's", hidden=4096, dim=256)
 
 
 def _image_size(facts: Facts) -> tuple[int, str]:
-    largest = 96 if facts.device == "cpu" else 224 if facts.images >= 50_000 else 128
+    """The images' own size, in steps of 8, or the largest that the device trains in reasonable time."""
+    largest = 64 if facts.device == "cpu" else 224 if facts.images >= 50_000 else 128
     if facts.short_side <= largest:
-        size = max(16, facts.short_side // 8 * 8)
+        size = max(8, facts.short_side // 8 * 8)
         return size, f"the images' own size, {facts.short_side} px"
     return largest, f"the images are {facts.short_side} px; {largest} is what this device trains in reasonable time"
 
@@ -84,10 +93,9 @@ def _power_of_two(x: float, least: int, most: int) -> int:
     return max(least, min(most, 1 << max(0, int(x).bit_length() - 1)))
 
 
-def _tau(updates: int) -> tuple[float, float]:
-    """The target as an average over about 1 % of the updates, within 0.9 and the paper's 0.996."""
-    tau = min(0.996, max(0.9, round(1 - 100 / updates, 4)))
-    return tau, 1 / (1 - tau)
+def _tau(updates: int) -> float:
+    """tau at step 0: an average over about 1 % of the updates, within 0.9 and the paper's 0.996."""
+    return min(0.996, max(0.9, round(1 - 100 / updates, 4)))
 
 
 def _paper(c: Choices, epochs: int, lr: float, weight_decay: float, tau: float, batch: int = 4096) -> Choices:
@@ -172,6 +180,7 @@ def load(name: str) -> Recipe:
 
 def resolve(request: Request, facts: Facts, method_config: type, view_options: type, view_names: list[str]) -> Plan:
     """The plan: the recipe's choices, what was asked over them, and what follows; every value keeps its reason."""
+    facts = replace(facts, epochs=request.epochs, batch_size=request.batch_size, image_size=request.image_size)
     recipe, common = load(request.recipe)(facts), _common(request, facts)
     choices = Choices(common.values | recipe.values, common.reasons | recipe.reasons, recipe.expected)
     sets = parse_assignments(request.set, {"settings": Settings, "method": method_config, "views": view_options})

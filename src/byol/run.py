@@ -18,7 +18,7 @@ from torch import nn
 
 from byol import __version__, checkpoint, encoders, methods, optim, recipes, views
 from byol.config import Plan, Request
-from byol.data import Skipped, Source, load_memory, open_source, statistics
+from byol.data import Skipped, Source, Statistics, load_memory, open_source, statistics
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
 from byol.training import Feed, rate
@@ -109,6 +109,13 @@ def prepare(request: Request, progress: Progress = lambda what, done, total: Non
         cores=os.cpu_count() or 1,
         bf16_gain=bf16_gain(device) if request.precision == "auto" else 1.0,
     )
+    session = _decide(request, facts, stats, source, memory, encoder)
+    return session if request.minutes is None else _fit_in(session, request.minutes, facts, stats)
+
+
+def _decide(
+    request: Request, facts: recipes.Facts, stats: Statistics, source: Source, memory: np.ndarray | None, network: nn.Module | None
+) -> Session:
     cls = methods.load(request.method)
     plan = recipes.resolve(request, facts, cls.Config, views.Pipeline, views.names())  # type: ignore[attr-defined]
     s = plan.settings
@@ -118,12 +125,29 @@ def prepare(request: Request, progress: Progress = lambda what, done, total: Non
         channels=source.channels, size=s.image_size, mean=mean, std=std, low=float(stats.low), high=float(stats.high), resize=resize
     )
     view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+    if network is None:
+        encoders.describe(s.encoder, input=encoder_input)  # refuses a name that there is not, before anything is built
     notes = (f"weights: {encoders.pretrained_note(s.encoder)}",) if s.pretrained else ()
     plan = dataclasses.replace(plan, input=encoder_input.to_json(), notes=notes)
-    session = Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), encoder)
-    if request.minutes is not None:
-        session.plan = _fit_in(session, request.minutes)
-    return session
+    return Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), network)
+
+
+def speed_of(session: Session) -> float:
+    """Images per second of a training step of this session on this machine, by a few steps of a throw-away copy."""
+    method = session.method()
+    return rate(session.plan, method, session.optimizer(method), session.feed())
+
+
+def _fit_in(session: Session, minutes: float, facts: recipes.Facts, stats: Statistics) -> Session:
+    """The session decided anew for as many epochs as fit into the time, by a few steps measured here."""
+    if minutes <= 0:
+        raise ValueError(f"--minutes {minutes}: give a time above 0")
+    speed = speed_of(session)
+    per_epoch = session.plan.images // session.plan.settings.batch_size * session.plan.settings.batch_size
+    epochs = max(1, int(minutes * 60 * speed / per_epoch))
+    decided = _decide(dataclasses.replace(session.request, epochs=epochs), facts, stats, session.source, session.memory, session.network)
+    reasons = decided.plan.reasons | {"epochs": f"{minutes:g} minutes at {speed:,.0f} images/s, measured here"}
+    return dataclasses.replace(decided, request=session.request, plan=dataclasses.replace(decided.plan, reasons=reasons))
 
 
 def _in_memory(source: Source, progress: Progress) -> tuple[np.ndarray | None, Source]:
@@ -131,20 +155,6 @@ def _in_memory(source: Source, progress: Progress) -> tuple[np.ndarray | None, S
     if len(source) == 0:
         raise ValueError(f"{source.spec}: none of its {len(source.skipped)} images can be read; run `byol doctor` on it to see why")
     return memory, source
-
-
-def _fit_in(session: Session, minutes: float) -> Plan:
-    """The plan with as many epochs as fit into the time, by a few steps measured here."""
-    if minutes <= 0:
-        raise ValueError(f"--minutes {minutes}: give a time above 0")
-    method = session.method()
-    speed = rate(session.plan, method, session.optimizer(method), session.feed())
-    s = session.plan.settings
-    images = session.plan.images // s.batch_size * s.batch_size
-    epochs = max(1, int(minutes * 60 * speed / images))
-    reasons = session.plan.reasons | {"epochs": f"{minutes:g} minutes at {speed:,.0f} images/s, measured here"}
-    settings = dataclasses.replace(s, epochs=epochs, warmup_epochs=min(s.warmup_epochs, epochs / 10))
-    return recipes.derived(dataclasses.replace(session.plan, settings=settings, reasons=reasons))
 
 
 def _given(text: str, measured: tuple[float, ...]) -> tuple[float, ...]:

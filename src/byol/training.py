@@ -219,7 +219,7 @@ def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: 
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         timed.after_step(0.0)
-        float(out.loss)  # wait for the device
+        float(out.loss.detach())  # wait for the device
         if n == 1:
             began = time.monotonic()  # the first two passes warm up
         elif n > 1:
