@@ -8,7 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import numpy
+import pyarrow.parquet
 import pytest
 import torch
 from cli_calls import TINY, TINY_SET, byol, stripes
@@ -79,6 +82,28 @@ def test_the_plan_is_told_with_its_reasons(story):
     told = story[2]["train"].err
     for said in ("64 images", "small-w16", "batch 16", "3 epochs = 12 steps", "asked for", "tau", "labels not used"):
         assert said in told, said
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".npz", ".npy"])
+def test_embedding_says_how_to_read_each_kind_of_file(story, ending):
+    folder, run, _ = story
+    out = folder / f"f{ending}"
+    call = byol("embed", run, folder / "photos", "--out", out, "--limit", 8)
+    assert call.code == 0, call.err
+    assert call.out.splitlines()[0] == f"{out}: 8 vectors, each with the name of its image"
+    said = call.out.splitlines()[1]
+    found = eval(re.match(r"Next: (\S+\(.*?\)(\[.*?\])?)", said)[1], {"numpy": numpy, "pyarrow": pyarrow})  # as a person would, in Python
+    assert len(found["embedding"] if isinstance(found, dict) else found) == 8
+    for name in re.findall(r"\S+\.json", said):
+        assert Path(name).exists()
+
+
+@pytest.mark.parametrize("subject", ["pixels", "random:small-w16"])
+def test_a_baseline_is_evaluated_alone_and_leads_to_training(story, subject):
+    folder, _, _ = story
+    call = byol("evaluate", subject, folder / "photos", "--protocol", "knn")
+    assert call.code == 0, call.err
+    assert call.out.splitlines()[-1] == f"Next: byol train {folder / 'photos'}"
 
 
 def test_an_evaluation_in_json_stands_beside_its_baselines(story):

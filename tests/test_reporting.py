@@ -114,7 +114,9 @@ def page(made):
 
 
 @pytest.fixture
-def copy(made, tmp_path):
+def copy(made, tmp_path, monkeypatch):
+    """A run to damage; few of its images are looked at, since these tests are about words."""
+    monkeypatch.setattr(reporting, "ONE", reporting.Extent(6, 2))
     shutil.copytree(made[1], tmp_path / "plain")
     return tmp_path / "plain"
 
@@ -193,6 +195,7 @@ def test_the_numbers_of_the_table_are_those_of_the_evaluation(made, page):
 def test_everything_needed_to_do_it_again_is_there(made, page):
     root, path = made
     assert f"byol train {root / 'photos'} --out {path} --encoder small --epochs 2 --batch-size 8 --image-size 16" in page.said
+    assert f"byol evaluate {path} {root / 'photos'} --protocol knn --labels 0.1" in page.said
     plan = json.loads((path / "plan.json").read_text())
     assert all(reason in page.said for reason in plan["reasons"].values())
     assert json.loads((path / "data.json").read_text())["fingerprint"] in page.said
@@ -252,7 +255,7 @@ def test_a_collapsed_run_says_when_and_why(copy):
 
 
 def test_values_that_are_not_finite_leave_the_line_and_not_the_page(copy):
-    log(copy, [record(1, 1.0), record(2, "nan"), record(3, 0.5), record(4, "inf")])
+    log(copy, [record(1, 1.0), record(2, "nan"), record(3, 0.5), record(4, float("inf"))])
     assert written(copy, copy).lines()["loss"]["value"] == [1.0, 0.5]
 
 
@@ -260,8 +263,11 @@ def test_when_the_images_are_gone_the_page_says_so(copy):
     config = json.loads((copy / "config.json").read_text())
     config["request"]["data"] = str(copy / "nowhere")
     (copy / "config.json").write_text(json.dumps(config))
+    Image.new("RGB", (9, 5)).save(copy / "views.png")
     page = written(copy, copy)
     assert page.said.count("The images of this run cannot be opened") == 3
+    uri = "data:image/png;base64," + base64.b64encode((copy / "views.png").read_bytes()).decode()
+    assert [a["src"] for t, a in page.tags if t == "img"] == [uri]
     assert f"byol report {copy}" in page.said
 
 

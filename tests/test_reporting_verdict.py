@@ -1,7 +1,11 @@
+import dataclasses
+import shlex
 from pathlib import Path
 
 import pytest
 
+from byol.cli_usage import parse
+from byol.config import Request
 from byol.reporting_curves import stretches
 from byol.reporting_run import Record, Run
 from byol.reporting_verdict import comparison, headline, mood, verdict
@@ -87,3 +91,20 @@ def test_runs_under_different_settings_are_not_compared():
 def test_a_line_of_the_log_speaks_of_the_steps_since_the_line_before():
     parts = stretches(run(["OK", "OK", "WARN", "OK"]).records)
     assert [(s.verdict, s.start, s.stop) for s in parts] == [("OK", 0, 20), ("WARN", 20, 30), ("OK", 30, 40)]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(data="photos"),
+        Request(data="my photos; rm", epochs=3, workers=0, seed=7, pretrained=True, set=("lr=0.5", "tau_base=0.9"), precision="bf16"),
+        Request(data="x.npz", minutes=1.5, limit=10, on_collapse="stop", download=True, device="cpu", encoder="timm:vit_tiny_patch16_224"),
+    ],
+)
+def test_the_command_on_the_page_asks_for_the_same_run(request_):
+    command = Run(Path("runs/a b"), "a b", {}, config={"request": dataclasses.asdict(request_)}).command()
+    words = shlex.split(command)
+    assert words[0] == "byol"
+    options = parse(words[1:])
+    assert Request(**{f.name: getattr(options, f.name) for f in dataclasses.fields(Request)}) == request_
+    assert str(options.out) == "runs/a b"

@@ -33,6 +33,8 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
     if saved:
         screen.tell(", ".join(saved), 7, "Saved:")
         screen.say(f"Next: byol report {quoted(run)}")
+    elif options.encoder == "pixels" or options.encoder.startswith("random:"):
+        screen.say(f"Next: byol train {quoted(options.data)}")
     else:
         screen.say(f"Next: byol embed {quoted(options.encoder)} {quoted(options.data)} --out features.parquet")
     screen.result({"evaluations": [r.to_json() for r in results], "saved": saved})
@@ -54,7 +56,7 @@ def embed(options: Embed, screen: Screen) -> int:
 READ = {
     ".parquet": 'pyarrow.parquet.read_table("{}").to_pydict()',
     ".npz": 'numpy.load("{}")["features"], with ["names"] beside',
-    ".npy": 'numpy.load("{}"), with the names in {}.json',
+    ".npy": 'numpy.load("{0}"), with the names in {0}.json',
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from byol.checkpoint import write_atomically
 from byol.reporting_curves import curves, legend, timeline
-from byol.reporting_gallery import atlas, neighbours, views
+from byol.reporting_gallery import atlas, drawn_before, neighbours, views
 from byol.reporting_html import Markup, command, join, missing, tag
 from byol.reporting_look import Missing, Progress, look, sample, views_of
 from byol.reporting_page import contents, header, page, section
@@ -109,7 +109,7 @@ def _pictures(run: Run, extent: Extent, progress: Progress) -> dict[str, Markup]
         shown = sample(run, extent.images, progress)
     except Missing as why:
         gone = missing(why.sentence, why.cure)
-        return {"neighbours": gone, "map": gone, "views": gone}
+        return {"neighbours": gone, "map": gone, "views": join([gone, drawn_before(run)])}
     changed = [missing(shown.changed)] if shown.changed else []
     try:
         parts = {"views": join([*changed, views(*views_of(run, shown), shown, run)])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 
 from byol.reporting_html import Markup, join, number, percent, short, tag
@@ -13,6 +14,7 @@ from byol.reporting_run import Run
 NEIGHBOURS = 6
 COLUMNS = 26  # of the grid of pictures on the map
 COLOURED = 10  # classes with a colour of their own
+_LARGEST = 4 << 20  # bytes of a picture that is taken over as it is
 
 
 def picture(image: RGB, name: str, class_: str = "") -> Markup:
@@ -39,6 +41,15 @@ def views(rows: list[list[RGB]], count: int, shown: Sample, run: Run) -> Markup:
         said = "Drawn as in the first two epochs, by the seed, the epoch and the image's place in the data."
     table = tag("div", *grid, class_="views", style=f"--columns:{len(heads)}")
     return join([tag("p", said, " ", shown.note, class_="note"), tag("div", tag("div", table, class_="scroll"), described, class_="seen")])
+
+
+def drawn_before(run: Run) -> Markup:
+    """The picture of the views that a dry run left in the folder, for when the images are gone; nothing if there is none."""
+    path = run.path / "views.png"
+    if not path.is_file() or path.stat().st_size > _LARGEST or not (content := path.read_bytes()).startswith(b"\x89PNG"):
+        return Markup("")
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return tag("img", src=uri, alt="views of a few images, drawn when the run was planned", class_="drawn")
 
 
 def _joined(lines: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from byol.reporting_html import Markup, copyable, duration, join, missing, number, table, tag
 from byol.reporting_run import Run, listing, mapping, real
+from byol.reporting_scores import results
 
 _SKIPPED = 40  # rows of the table of files that were left out
 _VERSIONS = ("byol", "torch", "python", "machine")
@@ -107,8 +108,7 @@ def data(run: Run) -> Markup:
 
 def repeat(run: Run) -> Markup:
     """The command, the versions, the machine, and the files that hold the rest."""
-    evaluations = [f"{run.says('evaluate', run.spec)}"] if run.evaluations else []
-    commands = "\n".join([run.command(), *evaluations, run.says("report")])
+    commands = "\n".join([run.command(), *_evaluations(run), run.says("report")])
     rows: list[list[str]] = [[k, str(run.config.get(k, "not recorded"))] for k in _VERSIONS]
     rows.append(["seed", str(run.settings.get("seed", "not recorded"))])
     rows.append(["data", tag("td", str(run.data.get("fingerprint", "not recorded")), class_="break")])
@@ -117,6 +117,16 @@ def repeat(run: Run) -> Markup:
     said = "The same seed gives the same images, views and steps; on the same machine also the same weights, bit for bit."
     files = [_file("config.json", run.config), _file("plan.json", run.plan), _file("data.json", _brief(run.data))]
     return join([copyable(commands), tag("p", said, class_="note"), table(["", ""], rows, "versions"), *files])
+
+
+def _evaluations(run: Run) -> list[str]:
+    """The command of the evaluations that there are; they do not say on what data, so it is taken to be the run's own."""
+    found = results(run)
+    shares = sorted({s for r in found for s in r.shares})
+    limit = real(run.request.get("limit"))
+    more = [] if limit is None else ["--limit", f"{limit:g}"]
+    words = ["--protocol", *dict.fromkeys(r.protocol for r in found), "--labels", *(f"{s:g}" for s in shares), *more]
+    return [run.says("evaluate", run.spec, *words)] if found else []
 
 
 def _brief(content: dict[str, object]) -> dict[str, object]:

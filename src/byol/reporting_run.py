@@ -76,9 +76,10 @@ class Run:
     def command(self) -> str:
         """The command line that makes this run again; options that were left to the recipe stay out."""
         words = ["byol", "train", self.spec, "--out", str(self.path)]
-        defaults = {"method": "byol", "recipe": "auto", "precision": "auto", "device": "auto", "on_collapse": "warn"}
+        defaults = {"method": "byol", "recipe": "auto", "precision": "auto", "device": "auto", "on_collapse": "warn", "seed": 0}
         for key, value in self.request.items():
-            if key in _FLAGS or value in (None, False) or value == defaults.get(key):
+            # Not `value in (None, False)`: 0 workers are a choice, and 0 == False.
+            if key in _FLAGS or value is None or value is False or value == defaults.get(key):
                 continue
             words += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
         chosen = self.request.get("set")

@@ -118,6 +118,7 @@ img{display:block;width:100%;border-radius:4px;aspect-ratio:1;background:var(--f
 .seen{display:flex;flex-wrap:wrap;gap:12px 32px;align-items:start}
 .seen .scroll{flex:0 1 auto}
 .seen .words{flex:1 1 260px;max-width:46em;font:inherit;font-size:13.5px}
+img.drawn{width:auto;max-width:100%;aspect-ratio:auto}
 .views{display:grid;grid-template-columns:repeat(var(--columns),minmax(84px,132px));gap:8px;min-width:max-content}
 .views .column{font-size:12.5px;color:var(--soft)}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,500px),1fr));gap:24px 32px;margin-top:14px}
