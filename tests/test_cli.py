@@ -171,7 +171,7 @@ def test_lists_have_a_line_for_everything(what):
 
 
 def test_the_protocols_of_the_command_line_are_those_of_the_evaluation():
-    from byol.cli_options import PROTOCOLS
+    from byol.cli.options import PROTOCOLS
 
     assert set(json.loads(byol("list", "protocols", "--json").out)["protocols"]) == set(PROTOCOLS)
 
@@ -237,7 +237,7 @@ def test_trouble_with_the_machine_is_one_sentence(error, sentence, monkeypatch):
     def fails(options, screen):
         raise error
 
-    monkeypatch.setattr("byol.cli_look.doctor", fails)
+    monkeypatch.setattr("byol.cli.look.doctor", fails)
     call = byol("doctor", "digits")
     assert call.code == 2
     assert sentence in re.sub(r"\s+", " ", call.err)
@@ -247,7 +247,7 @@ def test_a_mistake_of_ours_is_not_hidden_behind_a_sentence(monkeypatch):
     def fails(options, screen):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("byol.cli_look.doctor", fails)
+    monkeypatch.setattr("byol.cli.look.doctor", fails)
     with pytest.raises(RuntimeError, match="a bug"):
         byol("doctor", "digits")
 

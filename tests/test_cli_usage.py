@@ -4,9 +4,9 @@ import re
 import pytest
 
 from byol import cli_options
-from byol.cli_help import flag
-from byol.cli_options import COMMANDS, Evaluate, Report, Train
-from byol.cli_usage import Help, parse
+from byol.cli.help import flag
+from byol.cli.options import COMMANDS, Evaluate, Report, Train
+from byol.cli.usage import Help, parse
 from byol.config import Request
 
 # The public options, on purpose written out: adding one is a decision, and removing one breaks somebody's script.

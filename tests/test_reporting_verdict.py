@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from byol.cli_usage import parse
+from byol.cli.usage import parse
 from byol.config import Request
 from byol.reporting_curves import stretches
 from byol.reporting_run import Record, Run

@@ -223,7 +223,11 @@ def _common(request: Request, facts: Facts) -> Choices:
         c.put("one for each core, at most 8", workers=min(8, facts.cores))
     else:
         c.put("asked for", workers=request.workers)
-    return c.put("asked for", method=request.method, seed=request.seed, pretrained=request.pretrained, on_collapse=request.on_collapse)
+    default = Request(data="")
+    for name in ("method", "seed", "pretrained", "on_collapse"):
+        value = getattr(request, name)
+        c.put("the default" if value == getattr(default, name) else "asked for", **{name: value})
+    return c
 
 
 def derived(plan: Plan) -> Plan:

@@ -11,10 +11,10 @@ from pathlib import Path
 from byol import api, contact_sheet
 from byol import run as runs
 from byol.api import Trained
-from byol.cli_options import Resume, Train
-from byol.cli_plan import show_data, show_plan, show_whole
-from byol.cli_screen import Screen, duration, number, quoted
-from byol.cli_watch import Watch
+from byol.cli.options import Resume, Train
+from byol.cli.plan import show_data, show_plan, show_whole
+from byol.cli.screen import Screen, duration, number, quoted
+from byol.cli.watch import Watch
 from byol.config import Request
 from byol.run import Session
 

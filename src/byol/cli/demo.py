@@ -6,11 +6,11 @@ import time
 
 from byol import api, demonstration
 from byol import run as runs
-from byol.cli_options import Demo
-from byol.cli_plan import show_plan
-from byol.cli_screen import Screen, duration
-from byol.cli_train import interrupted
-from byol.cli_watch import Watch
+from byol.cli.options import Demo
+from byol.cli.plan import show_plan
+from byol.cli.screen import Screen, duration
+from byol.cli.train import interrupted
+from byol.cli.watch import Watch
 
 
 def demo(options: Demo, screen: Screen) -> int:

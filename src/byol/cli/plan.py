@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from byol import encoders
-from byol.cli_screen import Screen, number, wrapped
+from byol.cli.screen import Screen, number, wrapped
 from byol.config import Plan
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What `byol --help` and `byol COMMAND --help` say, from the dataclasses of `cli_options`, in at most 80 columns."""
+"""What `byol --help` and `byol COMMAND --help` say, from the dataclasses of `options`, in at most 80 columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import MISSING, Field
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from byol.cli_options import COMMANDS, About, Common, Place
+from byol.cli.options import COMMANDS, About, Common, Place
 
 
 def overview() -> str:

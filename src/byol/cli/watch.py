@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from byol.cli_screen import Meter, Screen, bar
+from byol.cli.screen import Meter, Screen, bar
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -6,8 +6,8 @@ import ast
 from pathlib import Path
 
 from byol import recipes
-from byol.cli_options import Doctor, List
-from byol.cli_screen import Screen, quoted
+from byol.cli.options import Doctor, List
+from byol.cli.screen import Screen, quoted
 
 
 def doctor(options: Doctor, screen: Screen) -> int:

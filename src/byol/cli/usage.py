@@ -1,4 +1,4 @@
-"""The command line read into the dataclasses of `cli_options`; one sentence for every mistake.
+"""The command line read into the dataclasses of `options`; one sentence for every mistake.
 
 Written out here, since generated parsers cannot keep what is promised: help in less than 0.3 s, errors in one sentence
 with the nearest option, and options of several values that leave the DATA behind them alone.
@@ -14,8 +14,8 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
-from byol.cli_help import about, called, choices, describe, flag, overview
-from byol.cli_options import COMMANDS, PROTOCOLS, Common, Place
+from byol.cli.help import about, called, choices, describe, flag, overview
+from byol.cli.options import COMMANDS, PROTOCOLS, Common, Place
 
 Value = str | int | float | bool | Path | tuple[object, ...]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from byol import api
-from byol.cli_options import Embed, Evaluate, Export, Report
-from byol.cli_screen import Screen, quoted
+from byol.cli.options import Embed, Evaluate, Export, Report
+from byol.cli.screen import Screen, quoted
 
 
 def evaluate(options: Evaluate, screen: Screen) -> int:

@@ -13,15 +13,15 @@ import os
 import re
 import sys
 
-from byol.cli_screen import Screen, wrapped
-from byol.cli_usage import Help, parse
+from byol.cli.screen import Screen, wrapped
+from byol.cli.usage import Help, parse
 
 # The module of each command is imported when it is run: most of them import torch, which takes seconds.
 MODULES = {
-    "cli_look": ("doctor", "list"),
-    "cli_train": ("train", "resume"),
-    "cli_demo": ("demo",),
-    "cli_use": ("evaluate", "embed", "export", "report"),
+    "look": ("doctor", "list"),
+    "train": ("train", "resume"),
+    "demo": ("demo",),
+    "use": ("evaluate", "embed", "export", "report"),
 }
 
 
@@ -58,9 +58,9 @@ def _run(words: list[str]) -> int:
     module = next(m for m, commands in MODULES.items() if command in commands)
     screen = Screen(json=options.json)
     try:
-        if module != "cli_look":
+        if module != "look":
             screen.progress("starting", 0, 0)
-        code: int = getattr(importlib.import_module(f"byol.{module}"), command)(options, screen)
+        code: int = getattr(importlib.import_module(f"byol.cli.{module}"), command)(options, screen)
         return code
     finally:
         screen.clear()
