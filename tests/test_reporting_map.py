@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from byol.reporting_map import cells, flatten, nearest, same_class
+from byol.reporting.map import cells, flatten, nearest, same_class
 
 
 def brute_force(x, query, k):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol.reporting_html import Markup, duration, escape, number, tag
-from byol.reporting_pictures import encoded, limits, rgb, sheet, square
+from byol.reporting.html import Markup, duration, escape, number, tag
+from byol.reporting.pictures import encoded, limits, rgb, sheet, square
 
 
 def decoded(uri):

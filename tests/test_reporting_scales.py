@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byol.reporting_scales import Scale, linear_ticks, spread_of, thinned, tick_label
+from byol.reporting.scales import Scale, linear_ticks, spread_of, thinned, tick_label
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 

@@ -6,9 +6,9 @@ import pytest
 
 from byol.cli.usage import parse
 from byol.config import Request
-from byol.reporting_curves import stretches
-from byol.reporting_run import Record, Run
-from byol.reporting_verdict import comparison, headline, mood, verdict
+from byol.reporting.curves import stretches
+from byol.reporting.run import Record, Run
+from byol.reporting.verdict import comparison, headline, mood, verdict
 
 
 def run(verdicts, steps=None, scores=(), name="a", settings=None):

@@ -27,7 +27,8 @@ def directions_of(x: Features) -> NDArray[np.float64]:
     """
     wide = x.astype(np.float64)
     wide -= wide.mean(axis=0)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    directions: NDArray[np.float64] = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    return directions
 
 
 def nearest(x: Features, queries: list[int], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

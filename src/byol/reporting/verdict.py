@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from byol.reporting_curves import stretches
-from byol.reporting_html import number, percent, share
-from byol.reporting_run import Run
-from byol.reporting_scores import differ, finding
+from byol.reporting.curves import stretches
+from byol.reporting.html import number, percent, share
+from byol.reporting.run import Run
+from byol.reporting.scores import differ, finding
 
 Mood = Literal["good", "doubt", "bad"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from byol.evaluation.baselines import is_baseline
-from byol.reporting_html import number, percent, share
-from byol.reporting_run import Run, listing, mapping, real
+from byol.reporting.html import number, percent, share
+from byol.reporting.run import Run, listing, mapping, real
 
 _ORDER = ("knn", "linear")  # never by score: the headline takes the first of these that there is
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from byol.reporting_html import Markup, join, tag
-from byol.reporting_script import SCRIPT
-from byol.reporting_style import style
+from byol.reporting.html import Markup, join, tag
+from byol.reporting.script import SCRIPT
+from byol.reporting.style import style
 
 
 def page(title: str, body: Markup) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from collections import Counter
 
-from byol.reporting_html import Markup, join, number, percent, short, tag
-from byol.reporting_look import Features, Look, Sample
-from byol.reporting_map import cells, nearest, same_class
-from byol.reporting_pictures import RGB, encoded, sheet, square
-from byol.reporting_run import Run
+from byol.reporting.html import Markup, join, number, percent, short, tag
+from byol.reporting.look import Features, Look, Sample
+from byol.reporting.map import cells, nearest, same_class
+from byol.reporting.pictures import RGB, encoded, sheet, square
+from byol.reporting.run import Run
 
 NEIGHBOURS = 6
 COLUMNS = 26  # of the grid of pictures on the map

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from byol.checkpoint import write_atomically
-from byol.reporting_curves import curves, legend, timeline
-from byol.reporting_gallery import atlas, drawn_before, neighbours, views
-from byol.reporting_html import Markup, command, join, missing, tag
-from byol.reporting_look import Missing, Progress, look, sample, views_of
-from byol.reporting_page import contents, header, page, section
-from byol.reporting_record import data, differences, facts, plan, repeat
-from byol.reporting_run import Run, read_all
-from byol.reporting_scores import finding
-from byol.reporting_verdict import comparison, headline, mood, verdict
-from byol.reporting_worth import side_by_side, worth
+from byol.reporting.curves import curves, legend, timeline
+from byol.reporting.gallery import atlas, drawn_before, neighbours, views
+from byol.reporting.html import Markup, command, join, missing, tag
+from byol.reporting.look import Missing, Progress, look, sample, views_of
+from byol.reporting.page import contents, header, page, section
+from byol.reporting.record import data, differences, facts, plan, repeat
+from byol.reporting.run import Run, read_all
+from byol.reporting.scores import finding
+from byol.reporting.verdict import comparison, headline, mood, verdict
+from byol.reporting.worth import side_by_side, worth
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from byol.reporting_html import Markup, join, missing, percent, share, short, table, tag
-from byol.reporting_run import Run
-from byol.reporting_scales import linear_ticks
-from byol.reporting_scores import Result, Score, own, results
+from byol.reporting.html import Markup, join, missing, percent, share, short, table, tag
+from byol.reporting.run import Run
+from byol.reporting.scales import linear_ticks
+from byol.reporting.scores import Result, Score, own, results
 
 WIDTH, ROW, TOP, BOTTOM = 344, 36, 4, 30
 _SPAN = (2.0, WIDTH - 62.0)  # bars; the rest is for the number at their end

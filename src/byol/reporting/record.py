@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from byol.reporting_html import Markup, copyable, duration, join, missing, number, table, tag
-from byol.reporting_run import Run, listing, mapping, real
-from byol.reporting_scores import results
+from byol.reporting.html import Markup, copyable, duration, join, missing, number, table, tag
+from byol.reporting.run import Run, listing, mapping, real
+from byol.reporting.scores import results
 
 _SKIPPED = 40  # rows of the table of files that were left out
 _VERSIONS = ("byol", "torch", "python", "machine")

@@ -49,7 +49,8 @@ def rgb(image: Raw, between: Limits | None = None) -> RGB:
     """(H, W, C) raw values -> (H, W, 3) 8-bit."""
     low, high = limits(image) if between is None else between
     values = (np.nan_to_num(visible(image).astype(np.float64)) - low) / (high - low)
-    return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    pixels: RGB = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    return pixels
 
 
 def square(image: RGB, size: int, *, grow: bool = False) -> RGB:

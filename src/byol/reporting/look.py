@@ -13,9 +13,9 @@ from byol import encoders, exporting, rng, views
 from byol.data import Source, Unreadable, open_source
 from byol.encoders import Encoder, Input
 from byol.evaluation.features import extract
-from byol.reporting_map import Flat, flatten
-from byol.reporting_pictures import RGB, Raw, channels_note, limits, rgb, square
-from byol.reporting_run import Run, listing, mapping, real
+from byol.reporting.map import Flat, flatten
+from byol.reporting.pictures import RGB, Raw, channels_note, limits, rgb, square
+from byol.reporting.run import Run, listing, mapping, real
 from byol.run import find_device
 
 Progress = Callable[[str, int, int], None]
@@ -125,8 +125,8 @@ def views_of(run: Run, shown: Sample) -> tuple[list[list[RGB]], int]:
     try:
         seen = Input.from_json(mapping(run.plan.get("input")))
         settings = run.settings
-        changes: dict[str, float] = mapping(run.plan.get("views"))  # type: ignore[assignment]  # `load` checks them
-        plan = views.load(str(settings.get("views")), size=seen.size, channels=seen.channels, **changes)
+        changes = mapping(run.plan.get("views"))
+        plan = views.load(str(settings.get("views")), size=seen.size, channels=seen.channels, **changes)  # type: ignore[arg-type]
         images, places = list(shown.whole.values()), list(shown.whole)
         ids = torch.tensor([shown.ids[p] for p in places])
         seed = _whole(settings.get("seed")) or 0
@@ -161,6 +161,8 @@ def look(run: Run, shown: Sample, progress: Progress) -> Look:
 
 def _twin(encoder: Encoder) -> Encoder | None:
     """The same architecture with random weights; None for a module that cannot be drawn anew."""
+    if encoder.custom:
+        return None
     try:
         return encoders.load(encoder.name, input=encoder.input, seed=0).eval()
     except ValueError:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from byol.reporting_html import Markup, join, number, printable, tag
-from byol.reporting_scales import Scale, linear_ticks, spread_of, thinned, tick_label
+from byol.reporting.html import Markup, join, number, printable, tag
+from byol.reporting.scales import Scale, linear_ticks, spread_of, thinned, tick_label
 
 WIDTH, HEIGHT = 344, 196
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 8, 36  # margins

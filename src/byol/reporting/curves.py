@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from byol.health import SPREAD_COLLAPSED
-from byol.reporting_charts import Axis, Chart, Line, chart
-from byol.reporting_html import Markup, join, missing, number, short, tag
-from byol.reporting_run import Record, Run
+from byol.reporting.charts import Axis, Chart, Line, chart
+from byol.reporting.html import Markup, join, missing, number, short, tag
+from byol.reporting.run import Record, Run
 
 
 @dataclass(frozen=True)
