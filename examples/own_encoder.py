@@ -1,6 +1,6 @@
 """Any module is an encoder: wrap it, train it on a folder, evaluate it. Needs a folder of images; here it makes a small one.
 
-    uv run python examples/own_encoder.py
+uv run python examples/own_encoder.py
 """
 
 import tempfile
@@ -21,9 +21,13 @@ with tempfile.TemporaryDirectory() as folder:
             Image.fromarray(picture).save(Path(folder) / kind / f"{i}.png")
 
     net = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 32, 3, 2, bias=False), torch.nn.BatchNorm2d(32), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+        torch.nn.Conv2d(3, 32, 3, 2, bias=False),
+        torch.nn.BatchNorm2d(32),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
     )
-    input = byol.encoders.Input(channels=3, size=32, mean=(0.3, 0.5, 0.2), std=(0.2, 0.2, 0.2))
-    encoder = byol.encoders.wrap(net, input=input, name="my net")
+    trained = byol.train(folder, Path(folder) / "run", encoder=net, epochs=5)  # `net` itself stays as it is
+    encoder = byol.load(trained.run, net=net)  # now it takes the trained weights
     for result in byol.evaluate(encoder, folder, protocols=("knn",)):
         print("\n".join(result.lines()))

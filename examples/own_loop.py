@@ -1,6 +1,6 @@
 """BYOL from its parts, in a loop of one's own: the digits of scikit-learn, a small encoder, two minutes at the most.
 
-    uv run python examples/own_loop.py [UPDATES]
+uv run python examples/own_loop.py [UPDATES]
 """
 
 import sys

@@ -1,9 +1,9 @@
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
-from byol import cli_options
 from byol.cli.help import flag
 from byol.cli.options import COMMANDS, Evaluate, Report, Train
 from byol.cli.usage import Help, parse
@@ -69,7 +69,7 @@ def test_the_overview_names_every_command_in_80_columns():
 
 def test_values_get_the_types_of_their_fields():
     got = parse(["train", "photos/", "--epochs", "9", "--minutes=2.5", "--batch_size", "64", "--pretrained", "--out", "runs/a b"])
-    assert got == Train(data="photos/", epochs=9, minutes=2.5, batch_size=64, pretrained=True, out=cli_options.Path("runs/a b"))
+    assert got == Train(data="photos/", epochs=9, minutes=2.5, batch_size=64, pretrained=True, out=Path("runs/a b"))
 
 
 @pytest.mark.parametrize(

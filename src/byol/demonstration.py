@@ -28,12 +28,12 @@ SETTINGS = (
     *("views=small", "flip=0", "gray=0", "solarize=0", "min_area=0.6"),
     *("lr=0.5", "tau_base=0.99", "hidden=512", "dim=128"),
 )
-ENCODER, EPOCHS, BATCH, SIZE = "small-w32", 50, 64, 8
+ENCODER, EPOCHS, BATCH, SIZE = "small-w32-n3", 60, 64, 8
 
 TEST_SHARE = 0.2
 LABELS = (0.01, 0.1, 1.0)
 DRAWS = 5
-PROTOCOLS = ("knn", "linear")
+PROTOCOLS = ("linear", "knn:centred=true")  # every feature centred: pixels gain most from it, and none is favoured
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ def auto(facts: Facts) -> Choices:
 
 def _auto_cpu(c: Choices, facts: Facts, size: int) -> None:
     why = "a network that a CPU can train, and heads to match"
-    c.put(why, encoder="small-w16" if size <= 32 else "small-w32-s2", hidden=1024, dim=256)
+    encoder = "small-w32-n3" if size < 16 else "small-w16" if size <= 32 else "small-w32-s2"
+    c.put(why, encoder=encoder, hidden=1024, dim=256)
     c.put("milder crops than the paper's 0.08: a short run cannot use the hardest", min_area=0.2)
 
 

@@ -38,7 +38,7 @@ def list(options: List, screen: Screen) -> int:
 
 def methods() -> dict[str, str]:
     """First docstring lines of the files in methods/, read without importing them: they import torch."""
-    files = sorted(p for p in (Path(__file__).parent / "methods").glob("*.py") if not p.stem.startswith("_"))
+    files = sorted(p for p in (Path(__file__).parents[1] / "methods").glob("*.py") if not p.stem.startswith("_"))
     return {p.stem: _first_line(ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))) for p in files}
 
 

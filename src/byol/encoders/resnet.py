@@ -45,7 +45,7 @@ STEM_SMALL = Stem(3, 1, pool=False)
 class Shape:
     """All that decides the layers of a residual net, but for the channels of the images."""
 
-    blocks: tuple[int, int, int, int]  # of each stage
+    blocks: tuple[int, ...]  # of each stage; each stage after the first halves height and width
     bottleneck: bool  # blocks of 1x1, 3x3 and 1x1 convolutions with four times the channels, not of two 3x3
     base: int  # channels of the stem and of the first stage, doubled by each later stage
     stem: Stem
@@ -53,7 +53,7 @@ class Shape:
     @property
     def dim(self) -> int:
         """Features that come out."""
-        return self.base * 8 * (4 if self.bottleneck else 1)
+        return (self.base << (len(self.blocks) - 1)) * (4 if self.bottleneck else 1)
 
     def parameters(self, channels: int) -> int:
         """Numbers to learn, without building the net: convolutions have no bias, each of their outputs a scale and an offset."""
@@ -129,18 +129,19 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(shape.base)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem.pool else nn.Identity()
-        width = [shape.base * 2**i for i in range(4)]
-        inputs = [shape.base, *(w * block.expansion for w in width[:3])]
-        self.layer1 = _stage(block, inputs[0], width[0], shape.blocks[0], stride=1)
-        self.layer2 = _stage(block, inputs[1], width[1], shape.blocks[1], stride=2)
-        self.layer3 = _stage(block, inputs[2], width[2], shape.blocks[2], stride=2)
-        self.layer4 = _stage(block, inputs[3], width[3], shape.blocks[3], stride=2)
+        inputs = shape.base
+        for i, blocks in enumerate(shape.blocks):
+            width = shape.base * 2**i
+            # torchvision's names, layer1 to layer4, so that its state dicts load.
+            self.add_module(f"layer{i + 1}", _stage(block, inputs, width, blocks, stride=1 if i == 0 else 2))
+            inputs = width * block.expansion
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        y: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return y.mean((2, 3))
+        for i in range(len(self.shape.blocks)):
+            x = self.get_submodule(f"layer{i + 1}")(x)
+        return x.mean((2, 3))
 
     def reset_parameters(self) -> None:
         """Draw the weights from torch's generator: normal, variance 2 / fan-out (He et al. 2015, arXiv 1502.01852); norms to 1 and 0."""
