@@ -13,7 +13,7 @@ from PIL import Image
 import byol
 
 noise = np.random.default_rng(0)
-with tempfile.TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as runs:
     for kind, colour in (("leaf", (40, 160, 60)), ("soil", (120, 80, 50))):
         (Path(folder) / kind).mkdir()
         for i in range(40):
@@ -27,7 +27,7 @@ with tempfile.TemporaryDirectory() as folder:
         torch.nn.AdaptiveAvgPool2d(1),
         torch.nn.Flatten(),
     )
-    trained = byol.train(folder, Path(folder) / "run", encoder=net, epochs=5)  # `net` itself stays as it is
+    trained = byol.train(folder, Path(runs) / "run", encoder=net, epochs=5)  # `net` itself stays as it is
     encoder = byol.load(trained.run, net=net)  # now it takes the trained weights
     for result in byol.evaluate(encoder, folder, protocols=("knn",)):
         print("\n".join(result.lines()))

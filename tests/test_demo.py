@@ -23,7 +23,7 @@ def test_the_demo_compares_pixels_random_and_byol_at_three_shares_of_labels(told
     assert call.code == 0, call.err
     found = json.loads(call.out)
     assert found["seconds"] > 0
-    for table in (found, found["linear"]):
+    for table in (found, found["knn-k20-T0.1-centred"]):
         for name in ("pixels", "random", "byol"):
             assert list(table[name]) == ["0.01", "0.1", "1.0"]
             assert all(0 < top1 <= 1 for top1 in table[name].values())
