@@ -7,7 +7,7 @@ from byol.encoders import Input, describe, load
 from byol.encoders.resnet import STEM_LARGE, STEM_SMALL, BasicBlock, Bottleneck, ResNet, Shape, parse, resnet, shape, stem_for
 from byol.encoders.small import small
 
-# Millions of parameters of the encoder (methods.md 1.1, from the paper); x4 of ResNet-101 to 200 were not published.
+# Millions of parameters of the encoder (Grill et al. 2020); x4 of ResNet-101 to 200 were not published.
 PUBLISHED = [
     (50, 1, 24), (50, 2, 94), (50, 3, 211), (50, 4, 375), (101, 1, 43), (101, 2, 170), (101, 3, 382),
     (152, 1, 58), (152, 2, 232), (152, 3, 522), (200, 1, 63), (200, 2, 250),
@@ -140,3 +140,14 @@ def test_small_has_the_shape_that_its_name_says(name, width, first_map, blocks):
     assert net.conv1(torch.zeros(1, 1, 32, 32)).shape == (1, width, first_map, first_map)
     assert isinstance(net.maxpool, nn.Identity)
     assert sum(isinstance(m, BasicBlock) for m in net.modules()) == blocks
+
+
+def test_a_small_encoder_of_three_stages_is_the_one_of_four_without_its_last():
+    input = Input(channels=1, size=8, mean=(0.5,), std=(0.5,))
+    four, three = (load(name, input=input) for name in ("small-w16", "small-w16-n3"))
+    assert (four.dim, three.dim) == (128, 64)
+    assert list(three.net.state_dict()) == [k for k in four.net.state_dict() if not k.startswith("layer4")]
+    x = torch.randn(2, 1, 8, 8)
+    three.net.load_state_dict({k: v for k, v in four.net.state_dict().items() if not k.startswith("layer4")})
+    four.net.layer4 = nn.Identity()
+    torch.testing.assert_close(three.eval()(x), four.eval()(x))

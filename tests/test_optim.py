@@ -14,7 +14,7 @@ def small_net() -> nn.Module:
 
 
 def lars_in_numpy(p, m, g, *, lr, wd, exclude, eta=1e-3, momentum=0.9):
-    """The released code's order: decay, trust ratio, momentum, rate (methods 1.4)."""
+    """The released code's order: decay, trust ratio, momentum, rate."""
     if not exclude:
         g = g + wd * p
         p_norm, g_norm = np.linalg.norm(p), np.linalg.norm(g)

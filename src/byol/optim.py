@@ -25,7 +25,7 @@ class Group(TypedDict):
 
 
 def param_groups(module: nn.Module) -> list[Group]:
-    """Two groups of the trainable parameters: those that decay and adapt, and the excluded biases and normalisation (1.4).
+    """Two groups of the trainable parameters: those that decay and adapt, and the excluded biases and normalisation (Grill et al. 2020, appendix J).
 
     Any parameter with at most one dimension counts as normalisation or bias: layer scales and the like of other networks.
     """
@@ -44,7 +44,7 @@ def param_groups(module: nn.Module) -> list[Group]:
 
 
 class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling in the released code's order: decay, trust ratio, momentum, then the rate (1.4).
+    """Layer-wise adaptive rate scaling in the released code's order: decay, trust ratio, momentum, then the rate.
 
     A group with `"exclude": True` gets neither decay nor adaptation. The ratio is 1 where either norm is 0. No Nesterov.
     """
@@ -117,17 +117,17 @@ def make(
 
 
 def scaled_rate(base: float, batch: int) -> float:
-    """The peak learning rate for a global batch: base is per 256 images (1.4)."""
+    """The peak learning rate for a global batch: `base` is per 256 images (Grill et al. 2020, section 3.3)."""
     return base * batch / 256
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, total: int) -> float:
-    """The rate of step 0 .. total-1: linear from 0 over `warmup` steps, then half a cosine to 0 (1.4)."""
+    """The rate of step 0 .. total-1: linear from 0 over `warmup` steps, then half a cosine to 0 (Grill et al. 2020, section 3.3)."""
     if step < warmup:
         return peak * step / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def target_momentum(progress: float, base: float) -> float:
-    """tau at progress k/K in [0, 1]: from `base` to 1 along half a cosine (1.3)."""
+    """tau at progress k/K in [0, 1]: from `base` to 1 along half a cosine (Grill et al. 2020, section 3.3)."""
     return 1 - (1 - base) * (math.cos(math.pi * progress) + 1) / 2
