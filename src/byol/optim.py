@@ -25,8 +25,9 @@ class Group(TypedDict):
 
 
 def param_groups(module: nn.Module) -> list[Group]:
-    """Two groups of the trainable parameters: those that decay and adapt, and the excluded biases and normalisation (Grill et al. 2020, appendix J).
+    """Two groups of the trainable parameters: those that decay and adapt, and the excluded biases and normalisation.
 
+    Both exclusions are those of Grill et al. 2020, section 3.3.
     Any parameter with at most one dimension counts as normalisation or bias: layer scales and the like of other networks.
     """
     normal: list[nn.Parameter] = []

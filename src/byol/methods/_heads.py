@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 
 def mlp(inputs: int, hidden: int, outputs: int, *, norm: str = "batch") -> nn.Sequential:
-    """(B, inputs) -> (B, outputs): Linear, batch norm, ReLU, Linear; the projector and the predictor of BYOL (Grill et al. 2020, section 3.3).
+    """(B, inputs) -> (B, outputs): Linear, batch norm, ReLU, Linear; the projector and the predictor of BYOL.
 
+    Sizes as in Grill et al. 2020, section 3.3.
     The last layer has neither bias nor normalisation, unlike SimCLR's and SimSiam's. `norm`: `batch`, `layer` or `none`.
     """
     if norm not in ("batch", "layer", "none"):
