@@ -101,7 +101,7 @@ def _train(session: Session, method: nn.Module, out: Path, watcher: Watcher | No
     optimizer = session.optimizer(method)
     last = out / "last.safetensors"
     start = checkpoint.restore(last, method=method, optimizer=optimizer) if last.exists() else 0
-    with caught_signals() as received:
+    with caught_signals() as received, runs.threads_of(out):
         outcome = fit(
             out, session.plan, method, optimizer, session.feed(), start=start, watcher=watcher, interrupted=lambda: bool(received)
         )

@@ -8,7 +8,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -200,10 +201,28 @@ def create(session: Session, out: Path) -> None:
     if (out / "plan.json").exists():
         raise ValueError(f"{out} holds a run already; go on with `byol resume {out}`, or choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    versions = {"byol": __version__, "torch": torch.__version__, "python": platform.python_version(), "machine": machine()}
+    versions: dict[str, object] = {
+        "byol": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": machine(),
+    }
+    versions["threads"] = torch.get_num_threads()
     write_json(out / "config.json", {"request": dataclasses.asdict(session.request), **versions})
     write_json(out / "data.json", session.data_json())
     write_json(out / "plan.json", session.plan.to_json() | {"describe": session.views.describe()})
+
+
+@contextmanager
+def threads_of(out: Path) -> Iterator[None]:
+    """The number of threads that the run began with: sums over another number end in other bits."""
+    began_with, now = read_json(out / "config.json").get("threads"), torch.get_num_threads()
+    if isinstance(began_with, int) and began_with > 0:
+        torch.set_num_threads(began_with)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(now)
 
 
 def machine() -> str:
