@@ -31,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
-    # Threads that wait in a loop for one another starve when other programs share the cores, or a container has fewer of
-    # them than it sees: steps took 5 to 20 times as long. Torch reads this when it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait for one another in a loop, and do so for long, starve when other programs share the cores: steps took
+    # 5 to 20 times as long. Not to loop at all halves the speed of a small network on free cores. Torch reads this when imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         return _run(words)
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
