@@ -17,8 +17,9 @@ from byol.losses import normalise
 
 Verdict = Literal["OK", "WARN", "COLLAPSED"]
 
-# Collapsed: every image gets nearly the same direction. Healthy runs were never seen below 0.5, nor below two thirds of
-# their own first measurement; doomed ones fall through both lines early, those with a slow warm-up through the second first.
+# Collapsed: every image gets nearly the same direction. Fitted on some twenty small runs (digits and CIFAR, SGD): healthy ones
+# stayed above 0.5 and above two thirds of their own first measurement; doomed ones fall through both lines early, those with a
+# slow warm-up through the second first.
 SPREAD_COLLAPSED = 0.1
 SPREAD_FALLING, SPREAD_KEPT = 0.3, 0.35
 SPREAD_WARN = 0.25
