@@ -55,7 +55,7 @@ def train(
     own = encoder if isinstance(encoder, nn.Module) else None
     request = Request(data=str(data), encoder=None if own is not None else encoder, **asked)  # type: ignore[arg-type]
     out = Path(out) if out is not None else default_out(request.data)
-    refuse_existing(out)
+    runs.refuse_existing(out)
     return begin(runs.prepare(request, progress, encoder=own), out, watcher=watcher)
 
 
@@ -64,12 +64,6 @@ def default_out(data: str) -> Path:
     stem = Path(data).name.split(".")[0] or "run"
     numbered = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
     return next(p for p in numbered if not (p / "plan.json").exists())
-
-
-def refuse_existing(out: Path) -> None:
-    """ValueError if the folder holds a run: nothing in it is touched."""
-    if (out / "plan.json").exists():
-        raise ValueError(f"{out} holds a run already; go on with `byol resume {out}`, or choose another folder with --out")
 
 
 def begin(session: Session, out: Path, *, watcher: Watcher | None = None) -> Trained:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from byol.data import open_source
 if TYPE_CHECKING:
     from byol.api import Trained
     from byol.evaluation import Evaluation
-    from byol.run import Progress
+    from byol.run import Progress, Session
     from byol.training import Watcher
 
 # Tuned for the digits, `auto` decides the rest. A mirrored digit is another sign, a small crop of one is any digit, and colour says
@@ -65,6 +65,15 @@ def request(files: Files, seed: int) -> Request:
     )
 
 
+def session(files: Files, seed: int, progress: Progress) -> Session:
+    """The demonstration's run, decided; its reasons say who asked: this file, not the user."""
+    from byol import run as runs
+
+    decided = runs.prepare(request(files, seed), progress)
+    reasons = {k: "chosen for the digits" if v.startswith("asked for") else v for k, v in decided.plan.reasons.items()}
+    return replace(decided, plan=replace(decided.plan, reasons=reasons))
+
+
 def compare(run: Path, files: Files, seed: int, progress: Progress) -> list[Evaluation]:
     """The run beside pixels and a random network, with 1 %, 10 % and all of the labels."""
     from byol import api
@@ -107,9 +116,9 @@ def demo(
     began = time.monotonic()
     tell = progress or api.Quiet
     folder = Path(out) if out is not None else api.default_out("digits-demo")
-    api.refuse_existing(folder)
+    runs.refuse_existing(folder)
     files = prepare(folder, seed)
-    trained: Trained = api.begin(runs.prepare(request(files, seed), tell), folder, watcher=watcher)
+    trained: Trained = api.begin(session(files, seed, tell), folder, watcher=watcher)
     if trained.outcome.ended != "finished":
         raise KeyboardInterrupt
     results = compare(folder, files, seed, tell)

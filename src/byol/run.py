@@ -196,10 +196,15 @@ def bf16_gain(device: str) -> float:
     return min(times[False]) / min(times[True])
 
 
-def create(session: Session, out: Path) -> None:
-    """Make the run folder: what was asked, what was decided and why, what it is trained on."""
+def refuse_existing(out: Path) -> None:
+    """ValueError if the folder holds a run: nothing in it is touched."""
     if (out / "plan.json").exists():
         raise ValueError(f"{out} holds a run already; go on with `byol resume {out}`, or choose another folder with --out")
+
+
+def create(session: Session, out: Path) -> None:
+    """Make the run folder: what was asked, what was decided and why, what it is trained on."""
+    refuse_existing(out)
     out.mkdir(parents=True, exist_ok=True)
     versions: dict[str, object] = {
         "byol": __version__,

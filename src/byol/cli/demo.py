@@ -17,9 +17,9 @@ def demo(options: Demo, screen: Screen) -> int:
     """Train on digits without labels, then see what the labels say."""
     began = time.monotonic()
     out = options.out or api.default_out("digits-demo")
-    api.refuse_existing(out)
+    runs.refuse_existing(out)
     files = demonstration.prepare(out, options.seed)
-    session = runs.prepare(demonstration.request(files, options.seed), screen.progress)
+    session = demonstration.session(files, options.seed, screen.progress)
     screen.clear()
     screen.tell(
         f"{session.plan.images:,} handwritten digits of 8x8 pixels ({files.train}), labels not used; "

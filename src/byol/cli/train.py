@@ -25,7 +25,7 @@ def train(options: Train, screen: Screen) -> int:
         raise ValueError("--epochs and --minutes both say how long to train; give one of them")
     request = Request(**{f.name: getattr(options, f.name) for f in dataclasses.fields(Request)})
     out = options.out or api.default_out(options.data)
-    api.refuse_existing(out)
+    runs.refuse_existing(out)
     session = runs.prepare(request, screen.progress)
     screen.clear()
     show_data(session, out, screen)
