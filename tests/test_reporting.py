@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import dataclasses
 import json
 import re
 import shutil
@@ -104,7 +105,8 @@ def train(root, data, name, **asked):
     exporting.save_encoder(runs.encoder_of(session.method()), path / "encoder.safetensors", extra={})
     log(path, [record(i + 1, loss) for i, loss in enumerate(LOSSES)])
     (path / "evaluations").mkdir()
-    runs.write_json(path / "evaluations" / "knn.json", evaluation(str(path)).to_json())
+    asked = {"encoder": str(path), "data": str(data), "test": None, "labels": [0.1], "draws": 5, "seed": 0, "limit": None}
+    runs.write_json(path / "evaluations" / "knn.json", evaluation(str(path)).to_json() | {"asked": asked})
     return path
 
 
@@ -319,3 +321,17 @@ def test_beyond_ten_classes_the_largest_have_a_colour_and_the_others_share_grey(
     points = [a["class"].split()[0] for t, a in page.tags if t == "i"]
     assert sorted(points) == sorted([f"k{c}" for c in range(10) for _ in range(3)] + ["k10"] * 4)
     assert "2 other classes" in page.said
+
+
+def test_an_evaluation_is_repeated_by_the_command_that_made_it(copy, tmp_path):
+    from byol.cli import options
+    from byol.reporting.record import EVALUATE
+
+    defaults = {f.name: list(f.default) if isinstance(f.default, tuple) else f.default for f in dataclasses.fields(options.Evaluate)}
+    assert {k: defaults[k] for k in EVALUATE} == EVALUATE
+    asked = {"data": "my photos", "test": "held out", "labels": [0.01, 1.0], "draws": 3, "seed": 7, "limit": 50, "baselines": False}
+    for name in ("knn", "linear"):
+        runs.write_json(copy / "evaluations" / f"{name}.json", evaluation(str(copy)).to_json() | {"protocol": name, "asked": asked})
+    said = written(tmp_path, copy).said
+    expected = "--protocol knn linear --test 'held out' --labels 0.01 1.0 --draws 3 --seed 7 --limit 50 --no-baselines"
+    assert f"byol evaluate {copy} 'my photos' {expected}" in said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -185,12 +185,19 @@ def evaluate(
     baselines: bool = True,
     limit: int | None = None,
     device: str = "auto",
+    precision: evaluation.Precision = "fp32",
+    batch_size: int = evaluation.BATCH,
+    workers: int | None = None,
     progress: Progress = Quiet,
 ) -> list[evaluation.Evaluation]:
     """What frozen features are worth on labelled images, beside pixels and a random network of the same architecture.
 
-    An evaluation of a run is also stored in its `evaluations/`. Raises ValueError when there are no labels.
+    An evaluation of a run is also stored in its `evaluations/`. `workers` processes decode for protocols that train on crops.
+    Raises ValueError when there are no labels.
     """
+    asked: dict[str, object] = {"encoder": encoder.name if isinstance(encoder, Encoder) else str(encoder), "data": str(data)}
+    asked |= {"test": None if test is None else str(test), "labels": list(labels), "draws": draws, "seed": seed, "limit": limit}
+    asked |= {"baselines": baselines, "precision": precision, "batch_size": batch_size}
     source = datas.open_source(str(data), limit=limit)
     held_out = datas.open_source(str(test), limit=limit) if test is not None else None
     name, subject = encoder_for(encoder, source)
@@ -207,8 +214,12 @@ def evaluate(
         draws=draws,
         seed=seed,
         device=runs.find_device(device),
+        precision=precision,
+        batch=batch_size,
+        workers=workers,
         progress=progress,
     )
+    results = [replace(r, asked=asked) for r in results]
     if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
         for result in results:
             store(Path(encoder), result)
@@ -240,6 +251,8 @@ def embed(
     *,
     limit: int | None = None,
     device: str = "auto",
+    precision: evaluation.Precision = "fp32",
+    batch_size: int = evaluation.BATCH,
     progress: Progress = Quiet,
 ) -> int:
     """Write the features of every image, with its name, to .parquet, .npz or .npy; returns how many."""
@@ -248,7 +261,8 @@ def embed(
     _, network = encoder_for(encoder, source)
     if network is None:
         raise ValueError("pixels is a baseline of `evaluate` and has no encoder to embed with; give a run or a file")
-    found = evaluation.features(network, source, device=runs.find_device(device), progress=progress)
+    place = runs.find_device(device)
+    found = evaluation.features(network, source, batch=batch_size, device=place, precision=precision, progress=progress)
     names = [source.names[i] for i in found.kept]
     labels = None if source.labels is None else [int(source.labels[i]) for i in found.kept]
     exporting.write_embeddings(Path(out), names, found.x, labels)

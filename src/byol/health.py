@@ -7,6 +7,7 @@ The numbers are those of methods that watch for collapse: the spread of normalis
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,28 +68,39 @@ def _effective_rank(gram: Tensor) -> float:
     return float(torch.exp(-(p * (p + 1e-300).log()).sum()))
 
 
-def verdict(m: Measurement, *, step: int, warmup: int, lr: float, first_spread: float = 0.0, non_finite: int = 0) -> tuple[Verdict, str]:
+def verdict(
+    m: Measurement,
+    *,
+    step: int,
+    warmup: int,
+    lr: float,
+    first_spread: float = 0.0,
+    non_finite: int = 0,
+    risks: Mapping[str, str] | None = None,
+) -> tuple[Verdict, str]:
     """The verdict on a measurement, the reason and what to try; before `warmup` ends it says only what is certain.
 
-    `first_spread` is the run's first measurement, 0 where it is not known.
+    `first_spread` is the run's first measurement, 0 where it is not known; `risks` are those of the method (see `Method.risks`).
     """
     ceiling = min(m.batch - 1, m.dim)
     if not math.isfinite(m.spread):
         return "COLLAPSED", f"the projections are no longer finite numbers; lower the rate (lr is {lr:.3g} now) or use --precision fp32"
     if m.spread < SPREAD_COLLAPSED or m.spread < min(SPREAD_FALLING, SPREAD_KEPT * first_spread):
         what = f"every image gets nearly the same projection (spread {m.spread:.2f} of 1.00, rank {m.rank:.0f} of {ceiling})"
-        return "COLLAPSED", what + "; " + _advice(lr)
+        return "COLLAPSED", what + "; " + _advice(lr, risks or {})
     if m.rank < RANK_COLLAPSED and ceiling > 4:
         what = f"the projections lie on one line (rank {m.rank:.1f} of {ceiling}, spread {m.spread:.2f})"
-        return "COLLAPSED", what + "; " + _advice(lr)
+        return "COLLAPSED", what + "; " + _advice(lr, risks or {})
     if non_finite:
         return "WARN", f"{non_finite} updates had a gradient that was not finite and were left out; lower lr if this goes on"
     if step >= warmup and m.spread < SPREAD_WARN:
-        return "WARN", f"projections bunch together (spread {m.spread:.2f} of 1.00); " + _advice(lr)
+        return "WARN", f"projections bunch together (spread {m.spread:.2f} of 1.00); " + _advice(lr, risks or {})
     if step >= warmup and m.rank < min(RANK_WARN, ceiling / 2):
-        return "WARN", f"projections use few directions (rank {m.rank:.1f} of {ceiling}); " + _advice(lr)
+        return "WARN", f"projections use few directions (rank {m.rank:.1f} of {ceiling}); " + _advice(lr, risks or {})
     return "OK", ""
 
 
-def _advice(lr: float) -> str:
+def _advice(lr: float, risks: Mapping[str, str]) -> str:
+    if risks:
+        return "likely cause: " + "; ".join(f"{what} (try --set {setting})" for what, setting in risks.items())
     return f"try a lower rate (lr is {lr:.3g} now), tau_base nearer to 1, a larger batch, and heads with batch norm and a predictor"

@@ -48,6 +48,7 @@ class Outcome:
     ended: str  # "finished", "interrupted" or "collapsed"
     seconds: float
     record: Record  # the last line of the log
+    mend: str = ""  # a collapsed run: the setting to start again with
 
 
 def fit(
@@ -73,7 +74,8 @@ def fit(
         for step in range(start, plan.steps):
             loop.update(step, islice(passes, plan.settings.accumulate))
             if loop.collapsed and plan.settings.on_collapse == "stop":
-                return Outcome(step + 1, "collapsed", time.monotonic() - began, loop.record)
+                mend = next(iter(loop.method.risks().values()), f"lr={plan.settings.lr / 4:g}")
+                return Outcome(step + 1, "collapsed", time.monotonic() - began, loop.record, mend)
             stop = interrupted()
             loop.maybe_save(step + 1, force=stop or step + 1 == plan.steps)
             if stop and step + 1 < plan.steps:
@@ -147,6 +149,7 @@ class _Loop:
             lr=lr,
             first_spread=self._first_spread,
             non_finite=int(self._non_finite),
+            risks=self.method.risks(),
         )
         # A network may start almost collapsed and recover: two measurements in a row, and not at the very start.
         self._suspects = self._suspects + 1 if verdict == "COLLAPSED" else 0

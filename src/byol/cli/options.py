@@ -96,6 +96,9 @@ class Evaluate(Common):
     baselines: Annotated[bool, About("leave out pixels and the random network")] = True
     limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to compute features (default: auto)")] = "auto"
+    precision: Annotated[Literal["fp32", "bf16"], About("of the features (default: fp32)")] = "fp32"
+    batch_size: Annotated[int, About("images a forward pass (default: 256)", "B")] = 256
+    workers: Annotated[int | None, About("processes that decode for linear-sgd (default: by the device)", "N")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,8 @@ class Embed(Common):
     out: Annotated[Path, About("file to write: .parquet, .npz or .npy", "FILE")]
     limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to compute features (default: auto)")] = "auto"
+    precision: Annotated[Literal["fp32", "bf16"], About("of the features (default: fp32)")] = "fp32"
+    batch_size: Annotated[int, About("images a forward pass (default: 256)", "B")] = 256
 
 
 @dataclass(frozen=True, kw_only=True)

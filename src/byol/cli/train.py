@@ -104,7 +104,7 @@ def _ended(trained: Trained, session: Session, screen: Screen) -> int:
         return interrupted(trained, screen)
     if outcome.ended == "collapsed":
         screen.tell(f"Stopped at step {outcome.step} (--on-collapse stop). Start again with other settings:", 0)
-        screen.say(f"  byol train {quoted(session.request.data)} --set lr={plan.settings.lr / 4:g}")
+        screen.say(f"  byol train {quoted(session.request.data)} --set {outcome.mend}")
         code = 1
     else:
         _finished(trained, session, screen)

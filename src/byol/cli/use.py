@@ -22,6 +22,9 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
         baselines=options.baselines,
         limit=options.limit,
         device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        workers=options.workers,
         progress=screen.progress,
     )
     screen.clear()
@@ -44,7 +47,16 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
 def embed(options: Embed, screen: Screen) -> int:
     """Features in a file, with their names."""
     out = options.out
-    count = api.embed(options.encoder, options.data, out, limit=options.limit, device=options.device, progress=screen.progress)
+    count = api.embed(
+        options.encoder,
+        options.data,
+        out,
+        limit=options.limit,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        progress=screen.progress,
+    )
     screen.clear()
     screen.say(f"{out}: {count:,} vectors, each with the name of its image")
     screen.say(f"Next: {READ[out.suffix.lower()].format(out)}")

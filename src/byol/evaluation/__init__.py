@@ -3,7 +3,9 @@
 from byol.evaluation import splits as splits
 from byol.evaluation.baselines import pixels as pixels
 from byol.evaluation.evaluate import evaluate as evaluate
+from byol.evaluation.features import BATCH as BATCH
 from byol.evaluation.features import Features as Features
+from byol.evaluation.features import Precision as Precision
 from byol.evaluation.features import features as features
 from byol.evaluation.knn import Knn as Knn
 from byol.evaluation.knn import knn as knn

@@ -51,6 +51,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)  # what was left out, and why
     seconds: float = 0.0  # of the protocol
     feature_seconds: float = 0.0  # of computing all features, shared by the protocols
+    asked: dict[str, object] = field(default_factory=dict)  # what it was made of: encoder, data, test, labels, draws, seed, limit, ...
 
     def lines(self) -> list[str]:
         """The protocol and a table for people, at most 80 columns."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 
 from byol.reporting.html import Markup, copyable, duration, join, missing, number, table, tag
 from byol.reporting.run import Run, listing, mapping, real
-from byol.reporting.scores import results
 
+# What `byol evaluate` takes when an option is not given (test_an_evaluation_is_repeated_by_the_command_that_made_it).
+EVALUATE: dict[str, object] = {
+    "test": None, "labels": [1.0], "draws": 5, "seed": 0, "limit": None, "baselines": True, "precision": "fp32", "batch_size": 256,
+}  # fmt: skip
 _SKIPPED = 40  # rows of the table of files that were left out
 _VERSIONS = ("byol", "torch", "python", "machine")
 _DERIVED = {
@@ -120,13 +124,23 @@ def repeat(run: Run) -> Markup:
 
 
 def _evaluations(run: Run) -> list[str]:
-    """The command of the evaluations that there are; they do not say on what data, so it is taken to be the run's own."""
-    found = results(run)
-    shares = sorted({s for r in found for s in r.shares})
-    limit = real(run.request.get("limit"))
-    more = [] if limit is None else ["--limit", f"{limit:g}"]
-    words = ["--protocol", *dict.fromkeys(r.protocol for r in found), "--labels", *(f"{s:g}" for s in shares), *more]
-    return [run.says("evaluate", run.spec, *words)] if found else []
+    """The commands of the evaluations that there are; those that differ in the protocol alone are one."""
+    protocols: dict[tuple[str, str], list[str]] = {}
+    for e in run.evaluations:
+        protocols.setdefault(_options(mapping(e.get("asked")), run.spec), []).append(str(e.get("protocol", "")))
+    return [f"{run.says('evaluate', spec)} --protocol {shlex.join(names)}{options}" for (spec, options), names in protocols.items()]
+
+
+def _options(asked: dict[str, object], spec: str) -> tuple[str, str]:
+    """The data, and every option that is not the command's own default, as typed."""
+    words: list[str] = []
+    for key, default in EVALUATE.items():
+        value = asked.get(key, default)
+        if value == default:
+            continue
+        words.append(f"--{'no-' * (value is False)}{key.replace('_', '-')}")
+        words += [] if isinstance(value, bool) else [str(v) for v in listing(value) or [value]]
+    return str(asked.get("data", spec)), "".join(f" {shlex.quote(w)}" for w in words)
 
 
 def _brief(content: dict[str, object]) -> dict[str, object]:
