@@ -336,3 +336,18 @@ def test_a_run_that_collapses_is_stopped_with_exit_code_1_when_asked(tmp_path):
     assert json.loads(call.out)["ended"] == "collapsed"
     assert "COLLAPSED at step" in call.err
     assert "--on-collapse stop" in call.err
+
+
+def test_the_doctor_names_the_network_and_the_time_of_the_run_that_it_suggests(story):
+    folder, _, said = story
+    suggested = json.loads(said["doctor"].out)["suggested"]
+    assert suggested["command"] == f"byol train {folder / 'photos'}"
+    assert suggested["encoder"] in suggested["why"]
+    assert suggested["seconds"] > 0
+
+
+def test_the_doctor_still_answers_where_no_plan_can_be_made(tmp_path):
+    np.save(tmp_path / "two.npy", np.random.default_rng(0).integers(0, 255, (2, 16, 16), np.uint8))
+    call = byol("doctor", tmp_path / "two.npy", "--json")
+    assert call.code == 0
+    assert "--batch-size" in json.loads(call.out)["suggested"]["why"]

@@ -28,7 +28,7 @@ class TinyEncoder(nn.Module):
 
 def build(**config):
     torch.manual_seed(0)
-    return BYOL(TinyEncoder(), BYOL.Config(hidden=10, dim=4, tau_base=TAU, **config)).double()
+    return BYOL(TinyEncoder(), BYOL.Config(**({"hidden": 10, "dim": 4, "tau_base": TAU} | config))).double()
 
 
 def batches(accumulate=1):
@@ -176,3 +176,25 @@ def test_an_encoder_without_dim_is_refused_in_words():
 def test_an_unknown_method_names_its_neighbour():
     with pytest.raises(ValueError, match="did you mean byol"):
         methods.load("boyl")
+
+
+def test_projector_and_predictor_can_learn_at_rates_of_their_own():
+    """With gradients of all ones and plain SGD, a parameter moves by the rate times its part's factor."""
+    method = build(projector_rate=0.5, predictor_rate=10.0)
+    optimizer = optim.make("sgd", method.param_groups(), lr=1.0, weight_decay=0.0, momentum=0.0, trust_coefficient=1e-3)
+    for group in optimizer.param_groups:  # as the loop does
+        group["lr"] = 0.1 * group.get("lr_scale", 1.0)
+    before = {name: p.detach().clone() for name, p in method.named_parameters() if p.requires_grad}
+    for p in method.parameters():
+        p.grad = torch.ones_like(p) if p.requires_grad else None
+    optimizer.step()
+    expected = {"encoder": 0.1, "projector": 0.05, "predictor": 1.0}
+    for name, p in method.named_parameters():
+        if p.requires_grad:
+            torch.testing.assert_close(before[name] - p, torch.full_like(p, expected[name.split(".")[0]]))
+    assert len(before) == sum(len(g["params"]) for g in optimizer.param_groups)
+
+
+def test_options_known_to_collapse_are_named_with_what_mends_them():
+    assert build().risks() == {}
+    assert list(build(predictor="none", tau_base=0.0).risks().values()) == ["predictor=mlp", "tau_base=0.99"]

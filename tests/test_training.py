@@ -224,8 +224,11 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
     assert (tmp_path / "last.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize("config", [{"predictor": "none"}, {"tau_base": 0.0, "predictor": "none"}])
-def test_a_run_that_must_collapse_is_stopped_within_200_updates_and_a_healthy_one_is_not(tmp_path, config):
+@pytest.mark.parametrize(
+    ("config", "mend"),
+    [({"predictor": "none"}, "predictor=mlp"), ({"tau_base": 0.0, "head_norm": "none"}, "tau_base=0.99")],
+)
+def test_a_run_that_must_collapse_is_stopped_within_200_updates_and_a_healthy_one_is_not(tmp_path, config, mend):
     from sklearn.datasets import load_digits
 
     x = torch.from_numpy(load_digits().images).float()[:, None] / 16 - 0.3
@@ -249,3 +252,5 @@ def test_a_run_that_must_collapse_is_stopped_within_200_updates_and_a_healthy_on
     assert outcomes["doomed"].ended == "collapsed"
     assert outcomes["doomed"].step <= 200
     assert "rank" in outcomes["doomed"].record["reason"]
+    assert outcomes["doomed"].mend == mend
+    assert mend in outcomes["doomed"].record["reason"]

@@ -32,9 +32,9 @@ class Trained:
     signal: int | None = None  # the signal that stopped it
 
 
-def plan(data: str | Path, **asked: object) -> Session:
+def plan(data: str | Path, *, progress: Progress = Quiet, **asked: object) -> Session:
     """What `train` would do, decided and explained, without training; the fields of `byol.config.Request`."""
-    return runs.prepare(Request(data=str(data), **asked))  # type: ignore[arg-type]
+    return runs.prepare(Request(data=str(data), **asked), progress)  # type: ignore[arg-type]
 
 
 def train(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from byol import recipes
 from byol.cli.options import Doctor, List
-from byol.cli.screen import Screen, quoted
+from byol.cli.screen import Screen, duration, quoted
 
 
 def doctor(options: Doctor, screen: Screen) -> int:
@@ -19,10 +19,32 @@ def doctor(options: Doctor, screen: Screen) -> int:
     for line in report.lines():
         screen.say(line)
     found = report.to_json()
-    if found["usable"]:
-        screen.say(f"Next: byol train {quoted(options.data)}      (--dry-run first shows plan and views)")
-    screen.result(found)
-    return 0 if found["usable"] else 2
+    if not found["usable"]:
+        screen.result(found)
+        return 2
+    suggested = _suggested(options, screen)
+    screen.say(f"Suggested: {suggested['command']}")
+    screen.tell(str(suggested["why"]), 11)
+    screen.result(found | {"suggested": suggested})
+    return 0
+
+
+def _suggested(options: Doctor, screen: Screen) -> dict[str, object]:
+    """The next command, with what it would train and for how long, by a plan and a few steps measured here."""
+    from byol import api
+    from byol.cli.plan import how_long
+
+    found: dict[str, object] = {"command": f"byol train {quoted(options.data)}", "why": "--dry-run first shows plan and views"}
+    if options.limit is not None:  # a look at a part does not say how long the whole takes
+        return found
+    try:
+        session = api.plan(options.data, progress=screen.progress)
+        seconds = how_long(session, screen)
+    except ValueError as error:  # too few images for any plan, say: the sentence of the plan names the mend
+        return found | {"why": str(error)}
+    s = session.plan.settings
+    why = f"{s.encoder}, {s.image_size} px, {s.epochs:,} epochs, about {duration(seconds)} on this {s.device.upper()}"
+    return found | {"why": why, "encoder": s.encoder, "image_size": s.image_size, "epochs": s.epochs, "seconds": round(seconds, 1)}
 
 
 def list(options: List, screen: Screen) -> int:

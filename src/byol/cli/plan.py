@@ -68,6 +68,16 @@ def show_whole(session: Session, screen: Screen) -> None:
         screen.say(" " * LABEL + line)
 
 
+def how_long(session: Session, screen: Screen) -> float:
+    """Seconds of the whole run here, by a few steps of a throw-away copy."""
+    from byol import run as runs
+
+    screen.progress("measuring the speed", 0, 0)
+    speed, s = runs.speed_of(session), session.plan.settings
+    screen.clear()
+    return session.plan.steps * s.batch_size * s.accumulate / speed
+
+
 def _short(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 

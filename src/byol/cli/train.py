@@ -12,7 +12,7 @@ from byol import api, contact_sheet
 from byol import run as runs
 from byol.api import Trained
 from byol.cli.options import Resume, Train
-from byol.cli.plan import show_data, show_plan, show_whole
+from byol.cli.plan import how_long, show_data, show_plan, show_whole
 from byol.cli.screen import Screen, duration, number, quoted
 from byol.cli.watch import Watch
 from byol.config import Request
@@ -57,7 +57,11 @@ def resume(options: Resume, screen: Screen) -> int:
 def _dry_run(options: Train, session: Session, screen: Screen) -> int:
     """The whole plan and a picture of the views; no run is begun."""
     show_whole(session, screen)
-    seconds = _how_long(options, session, screen)
+    seconds = None
+    if options.recipe == "auto" and options.encoder is None:  # the plan is made for this machine: another may not even fit into it
+        seconds = how_long(session, screen)
+        rate = session.plan.steps * session.plan.settings.batch_size * session.plan.settings.accumulate / seconds
+        screen.say(f"Time    about {duration(seconds)} here, at {number(rate)} img/s (a few steps were measured)")
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / "views.png"
@@ -66,20 +70,8 @@ def _dry_run(options: Train, session: Session, screen: Screen) -> int:
     contact_sheet.write(session, path)
     screen.say(f"Picture of the views: {path}")
     screen.say("Nothing was trained: leave out --dry-run to begin.")
-    screen.result({"plan": session.plan.to_json(), "views": session.views.describe(), "picture": str(path), "seconds": seconds})
+    screen.result({"plan": session.plan.to_json(), "views": session.views.describe(), "picture": str(path), "seconds": seconds and round(seconds, 1)})
     return 0
-
-
-def _how_long(options: Train, session: Session, screen: Screen) -> float | None:
-    """Seconds of the whole run by a few steps, where the plan is made for this machine: another may not even fit into it."""
-    if options.recipe != "auto" or options.encoder is not None:
-        return None
-    screen.progress("measuring the speed", 0, 0)
-    speed, s = runs.speed_of(session), session.plan.settings
-    seconds = session.plan.steps * s.batch_size * s.accumulate / speed
-    screen.clear()
-    screen.say(f"Time    about {duration(seconds)} here, at {number(speed)} img/s (a few steps were measured)")
-    return round(seconds, 1)
 
 
 def follow(begin: Callable[[Watch], Trained], session: Session, run: Path, screen: Screen, *, resumed: bool = False) -> int:
