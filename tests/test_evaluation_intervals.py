@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -18,5 +19,15 @@ def test_students_t_equals_scipys(df):
 def test_the_interval_over_draws_is_that_of_the_mean():
     draws = [0.61, 0.64, 0.66, 0.60, 0.63]
     theirs = stats.t.interval(0.95, 4, loc=0.628, scale=stats.sem(draws))
-    assert over_draws(draws) == pytest.approx(theirs, abs=1e-5)
-    assert over_draws([0.99, 1.0, 0.95])[1] == 1
+    assert over_draws(draws, 10**12) == pytest.approx(theirs, abs=1e-5), "with endless test images only the labels vary"
+    assert over_draws([0.99, 1.0, 0.95], 10**12)[1] == 1
+
+
+def test_the_interval_over_draws_holds_the_uncertainty_of_the_test_images_too():
+    assert over_draws([0.75] * 5, 16) == pytest.approx(wilson(12, 16)), "draws that agree say nothing of other test images"
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(2000):  # an accuracy of 0.7 that labels shift by 0.02 and 200 test images blur
+        images = rng.random(200)
+        low, high = over_draws([(images < 0.7 + 0.02 * shift).mean() for shift in rng.standard_normal(5)], 200)
+        covered += low <= 0.7 <= high
+    assert 0.93 <= covered / 2000 <= 0.99

@@ -1,6 +1,6 @@
 import base64
-import hashlib
 import dataclasses
+import hashlib
 import json
 import re
 import shutil

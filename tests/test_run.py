@@ -174,7 +174,7 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(photos, tmp_path, asked,
 def test_every_recipe_resolves_and_says_why(photos):
     from byol import recipes, views
 
-    facts = recipes.Facts(images=50_000, short_side=256, channels=3, device="cpu", cores=2, bf16_gain=1.0)
+    facts = recipes.Facts(images=50_000, short_side=256, device="cpu", cores=2, bf16_gain=1.0)
     options = byol.methods.load("byol").Config
     for name in recipes.RECIPES:
         plan = recipes.resolve(config.Request(data="x", recipe=name), facts, options, views.Pipeline, views.names())
@@ -191,7 +191,7 @@ def test_every_recipe_resolves_and_says_why(photos):
 def test_the_paper_recipes_hold_the_released_values(epochs, lr, wd, tau):
     from byol import recipes, views
 
-    facts = recipes.Facts(images=1_281_167, short_side=400, channels=3, device="cpu", cores=2, bf16_gain=1.0)
+    facts = recipes.Facts(images=1_281_167, short_side=400, device="cpu", cores=2, bf16_gain=1.0)
     request = config.Request(data="x", recipe=f"imagenet-r50-{epochs}")
     plan = recipes.resolve(request, facts, byol.methods.load("byol").Config, views.Pipeline, views.names())
     s = plan.settings

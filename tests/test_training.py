@@ -16,7 +16,7 @@ def make_plan(images=64, **changes):
     settings = config.Settings(**{
         "method": "byol", "encoder": "small", "image_size": 8, "views": "small", "epochs": 3, "batch_size": 8, "accumulate": 1,
         "optimizer": "lars", "lr": 4.0, "weight_decay": 1e-4, "momentum": 0.9, "trust_coefficient": 0.01, "warmup_epochs": 0.5,
-        "precision": "fp32", "device": "cpu", "seed": 0, "workers": 0, "pretrained": False, "on_collapse": "warn", "log_steps": 2,
+        "precision": "fp32", "channels_last": True, "device": "cpu", "seed": 0, "workers": 0, "pretrained": False, "on_collapse": "warn", "log_steps": 2,
         "checkpoint_minutes": 100.0,
     } | changes)  # fmt: skip
     plan = config.Plan(

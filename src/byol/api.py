@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +32,14 @@ class Trained:
     outcome: Outcome
     skipped: int  # files left out
     signal: int | None = None  # the signal that stopped it
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What `embed` wrote."""
+
+    images: int
+    skipped: list[datas.Skipped]  # files that could not be read
 
 
 def plan(data: str | Path, *, progress: Progress = Quiet, **asked: object) -> Session:
@@ -88,6 +98,8 @@ def resume(
     """
     run = Path(run)
     session = session or runs.reopen(run, progress, encoder=encoder)
+    if (run / "last.safetensors").exists():  # it holds all weights: those that training started from are not fetched again
+        session = replace(session, plan=replace(session.plan, settings=replace(session.plan.settings, pretrained=False)))
     return _train(session, session.method(), run, watcher)
 
 
@@ -142,8 +154,8 @@ def doctor(data: str | Path, *, limit: int | None = None, progress: Progress = Q
     return datas.doctor(str(data), limit=limit, progress=lambda done, total: progress("Reading", done, total))
 
 
-def encoder_for(spec: str | Path | Encoder, source: datas.Source) -> tuple[str, Encoder | None]:
-    """(name, encoder) of a run, an exported file, `random:NAME`, `timm:NAME` (pre-trained) or `pixels` (None)."""
+def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int = 0) -> tuple[str, Encoder | None]:
+    """(name, encoder) of a run, an exported file, `random:NAME` (of that seed), `timm:NAME` (pre-trained) or `pixels` (None)."""
     if isinstance(spec, Encoder):
         return spec.name, spec.eval()
     text = str(spec)
@@ -151,7 +163,7 @@ def encoder_for(spec: str | Path | Encoder, source: datas.Source) -> tuple[str, 
         return "pixels", None
     if text.startswith("random:"):
         name = text.removeprefix("random:")
-        return f"random {name}", encoders.load(name, input=input_for(source)).eval()
+        return f"random {name}", encoders.load(name, input=input_for(source), seed=seed).eval()
     if text.startswith("timm:"):
         return text, encoders.load(text, input=input_for(source, pretrained=text), pretrained=True).eval()
     return text, load(text)
@@ -200,10 +212,10 @@ def evaluate(
     asked |= {"baselines": baselines, "precision": precision, "batch_size": batch_size}
     source = datas.open_source(str(data), limit=limit)
     held_out = datas.open_source(str(test), limit=limit) if test is not None else None
-    name, subject = encoder_for(encoder, source)
+    name, subject = encoder_for(encoder, source, seed=seed)
     subjects = [(name, subject)]
+    twin = encoders.random_twin(subject, seed=seed) if baselines and subject is not None else None
     if baselines and subject is not None:
-        twin = random_twin(subject, seed)
         subjects = [("pixels", None), *([(f"random {subject.name}", twin)] if twin and not name.startswith("random ") else []), *subjects]
     results = evaluation.evaluate(
         subjects,
@@ -219,29 +231,41 @@ def evaluate(
         workers=workers,
         progress=progress,
     )
-    results = [replace(r, asked=asked) for r in results]
+    seen = held_out is None and isinstance(encoder, (str, Path)) and _trained_on(Path(encoder)) == source.fingerprint()
+    notes = [] if twin is not None or not baselines or subject is None else [f"no random network: {subject.name} cannot be drawn anew"]
+    if seen:
+        notes.append("the encoder was trained on these images, test images too, without labels; --test takes others")
+    results = [replace(r, asked=asked | {"protocol": p}, notes=r.notes + notes) for r, p in zip(results, protocols, strict=True)]
     if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
         for result in results:
             store(Path(encoder), result)
     return results
 
 
-def random_twin(encoder: Encoder, seed: int) -> Encoder | None:
-    """The same architecture with fresh random weights; None for a module of one's own that cannot be drawn anew."""
-    if encoder.custom:
-        return None
-    try:
-        return encoders.load(encoder.name, input=encoder.input, seed=seed).eval()
-    except ValueError:
-        return None
-
-
 def store(run: Path, result: evaluation.Evaluation) -> Path:
-    """Write an evaluation into a run, named by its protocol; the newest of a protocol replaces the one before."""
-    path = run / "evaluations" / f"{result.protocol}.json"
+    """Write an evaluation into a run, named by its protocol; one of the same request is replaced, any other is kept beside it."""
+    path = stored(run, result)
     path.parent.mkdir(exist_ok=True)
     runs.write_json(path, result.to_json())
     return path
+
+
+def stored(run: Path, result: evaluation.Evaluation) -> Path:
+    """Where the evaluation is in the run, or would be: PROTOCOL.json, or PROTOCOL-2.json and so on beside others."""
+    numbered = (run / "evaluations" / f"{result.protocol}{'' if n == 1 else f'-{n}'}.json" for n in count(1))
+    return next(p for p in numbered if not p.exists() or _asked(p) == json.loads(json.dumps(result.asked)))
+
+
+def _asked(path: Path) -> object:
+    try:
+        return runs.read_json(path).get("asked", {})
+    except ValueError:  # damaged: it may be written over
+        return {}
+
+
+def _trained_on(run: Path) -> object:
+    """The fingerprint of a run's data; None where the path is no run."""
+    return runs.read_json(run / "data.json").get("fingerprint") if (run / "data.json").exists() else None
 
 
 def embed(
@@ -254,8 +278,8 @@ def embed(
     precision: evaluation.Precision = "fp32",
     batch_size: int = evaluation.BATCH,
     progress: Progress = Quiet,
-) -> int:
-    """Write the features of every image, with its name, to .parquet, .npz or .npy; returns how many."""
+) -> Embedded:
+    """Write the features of every image, with its name and its class if it has one, to .parquet, .npz or .npy."""
     exporting.check_embedding_path(Path(out))
     source = datas.open_source(str(data), limit=limit)
     _, network = encoder_for(encoder, source)
@@ -264,9 +288,11 @@ def embed(
     place = runs.find_device(device)
     found = evaluation.features(network, source, batch=batch_size, device=place, precision=precision, progress=progress)
     names = [source.names[i] for i in found.kept]
-    labels = None if source.labels is None else [int(source.labels[i]) for i in found.kept]
+    if not names:
+        raise ValueError(f"{data}: none of its {len(found.skipped)} images can be read; run `byol doctor` on it to see why")
+    labels = None if source.labels is None else [source.classes[i] if i >= 0 else "" for i in source.labels[found.kept]]
     exporting.write_embeddings(Path(out), names, found.x, labels)
-    return len(names)
+    return Embedded(len(names), [*source.skipped, *found.skipped])
 
 
 def export(encoder: str | Path | Encoder, out: str | Path, *, network: str = "online") -> Path:
@@ -282,12 +308,9 @@ def target_of(run: str | Path | Encoder) -> Encoder:
     """The target encoder of a run's last checkpoint."""
     if isinstance(run, Encoder) or not (Path(run) / "last.safetensors").exists():
         raise ValueError(f"{run}: only a run with its last.safetensors has a target network; export the online one instead")
-    session = runs.reopen(Path(run))
-    method = session.method()
-    checkpoint.restore(Path(run) / "last.safetensors", method=method, optimizer=session.optimizer(method))
-    target = getattr(method, "target_encoder", None)
+    target = getattr(runs.restored(Path(run)), "target_encoder", None)
     if not isinstance(target, Encoder):
-        raise ValueError(f"{session.plan.settings.method} has no target network; export the online one instead")
+        raise ValueError(f"{run}: its method has no target network; export the online one instead")
     return target.eval()
 
 

@@ -28,8 +28,11 @@ def save(path: Path, *, step: int, method: nn.Module, optimizer: torch.optim.Opt
     for name, state in _states(method, optimizer).items():
         tensors |= {f"optimizer/{name}/{k}": v for k, v in state.items() if isinstance(v, Tensor)}
     temporary = path.with_name(path.name + ".partial")
-    # Safetensors stores contiguous tensors only; loading copies into the layout that training uses.
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata={"byol": json.dumps({"step": step})})
+    # Safetensors stores contiguous tensors only, each with memory of its own, which tied weights do not have; loading copies
+    # into the layout that training uses.
+    save_file(
+        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata={"byol": json.dumps({"step": step})}
+    )
     with temporary.open("rb") as f:
         os.fsync(f.fileno())
     os.replace(temporary, path)

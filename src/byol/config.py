@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Literal, get_args, get_origin, get_type_hints
 
-Value = str | int | float | bool | None
+Value = str | int | float | bool | tuple[float, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,26 @@ class Request:
     on_collapse: Literal["warn", "stop"] = "warn"
     download: bool = False
     set: tuple[str, ...] = ()  # KEY=VALUE, any field of Settings, of the method's Config or of the views
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+
+    def folded(self) -> Request:
+        """The same with every `set` pair that names a field of its own moved there, so that the recipe can follow it."""
+        own = {f.name for f in dataclasses.fields(self)} & {f.name for f in dataclasses.fields(Settings)}
+        mine = tuple(pair for pair in self.set if pair.partition("=")[0] in own)
+        fields = parse_assignments(mine, {"request": type(self)})["request"]
+        return dataclasses.replace(self, set=tuple(p for p in self.set if p not in mine), **fields)  # type: ignore[arg-type]
+
+    def words(self) -> list[str]:
+        """The options of `byol train` that ask for this, the data first; what was left to the recipe stays out."""
+        words = [self.data]
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if f.name in ("data", "set") or (value == f.default and type(value) is type(f.default)):
+                continue
+            words += [f"--{f.name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        return words + (["--set", *self.set] if self.set else [])
 
     @classmethod
     def from_json(cls, fields: object) -> Request:
@@ -61,6 +81,7 @@ class Settings:
     trust_coefficient: float  # LARS only
     warmup_epochs: float
     precision: Literal["fp32", "bf16"]
+    channels_last: bool  # memory layout of images and weights
     device: str
     seed: int
     workers: int
@@ -72,6 +93,7 @@ class Settings:
     std: str = "data"  # likewise
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         for name in ("image_size", "epochs", "batch_size", "accumulate", "log_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
@@ -91,7 +113,7 @@ class Plan:
     views: dict[str, Value]  # fields of the view pipelines that differ from the named plan
     reasons: dict[str, str]  # why a value is what it is, by its name
     images: int
-    steps_per_epoch: int  # updates
+    steps_per_epoch: float  # updates; no whole number where `accumulate` does not divide the batches
     steps: int  # updates in all
     warmup_steps: int
     peak_lr: float  # lr x batch x accumulate / 256
@@ -109,6 +131,13 @@ class Plan:
         settings = Settings(**fields.pop("settings"))  # type: ignore[arg-type]
         notes: tuple[str, ...] = tuple(fields.pop("notes", ()))  # type: ignore[arg-type]
         return cls(settings=settings, notes=notes, **fields)  # type: ignore[arg-type]
+
+
+def _check_choices(values: object) -> None:
+    """ValueError for a field that holds none of the words of its type."""
+    for name, wanted in get_type_hints(type(values)).items():
+        if get_origin(wanted) is Literal and getattr(values, name) not in get_args(wanted):
+            raise ValueError(f"{name} is {getattr(values, name)!r}; give one of {', '.join(get_args(wanted))}")
 
 
 def parse_assignments(pairs: tuple[str, ...], kinds: dict[str, type]) -> dict[str, dict[str, Value]]:
@@ -137,6 +166,12 @@ def _typed(key: str, text: str, wanted: object) -> Value:
         if text not in get_args(wanted):
             raise ValueError(f"--set {key}={text}: give one of {', '.join(get_args(wanted))}")
         return text
+    if get_origin(wanted) is tuple:
+        try:
+            low, high = map(float, text.split(","))
+        except ValueError:
+            raise ValueError(f"--set {key}={text}: give two numbers with a comma between, e.g. {key}=0.1,2.0") from None
+        return low, high
     kinds = get_args(wanted) or (wanted,)
     if type(None) in kinds and text.lower() == "none":
         return None

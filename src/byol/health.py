@@ -56,7 +56,7 @@ def measure(projections: tuple[Tensor, ...]) -> Measurement:
     positive = torch.stack(pairs).mean() if pairs else torch.full_like(spread, math.nan)
     trace = gram.diagonal().sum()
     values = torch.stack([spread, positive, negative, trace]).cpu()
-    rank = _effective_rank(gram.double().cpu()) if bool(values.isfinite()[[0, 3]].all()) else math.nan
+    rank = _effective_rank(gram.cpu().double()) if bool(values.isfinite()[[0, 3]].all()) else math.nan
     return Measurement(float(values[0]), rank, float(values[1]), float(values[2]), dim, batch)
 
 
@@ -92,7 +92,7 @@ def verdict(
         what = f"the projections lie on one line (rank {m.rank:.1f} of {ceiling}, spread {m.spread:.2f})"
         return "COLLAPSED", what + "; " + _advice(lr, risks or {})
     if non_finite:
-        return "WARN", f"{non_finite} updates had a gradient that was not finite and were left out; lower lr if this goes on"
+        return "WARN", f"{non_finite} updates had a gradient that was not finite, taken as zero; lower lr if this goes on"
     if step >= warmup and m.spread < SPREAD_WARN:
         return "WARN", f"projections bunch together (spread {m.spread:.2f} of 1.00); " + _advice(lr, risks or {})
     if step >= warmup and m.rank < min(RANK_WARN, ceiling / 2):

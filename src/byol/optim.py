@@ -32,9 +32,11 @@ def param_groups(module: nn.Module) -> list[Group]:
     """
     normal: list[nn.Parameter] = []
     excluded: list[nn.Parameter] = []
+    seen: set[int] = set()
     for part in module.modules():
         for name, p in part.named_parameters(recurse=False):
-            if p.requires_grad:
+            if p.requires_grad and id(p) not in seen:  # tied weights are one parameter
+                seen.add(id(p))
                 bare = p.ndim <= 1 or name.endswith("bias") or isinstance(part, NORMALISATION)
                 (excluded if bare else normal).append(p)
     groups = [
@@ -115,11 +117,6 @@ def make(
     if name == "adamw":
         return torch.optim.AdamW(plain, lr=lr, weight_decay=weight_decay)
     raise ValueError(f"no optimizer {name!r}; give lars, sgd or adamw")
-
-
-def scaled_rate(base: float, batch: int) -> float:
-    """The peak learning rate for a global batch: `base` is per 256 images (Grill et al. 2020, section 3.3)."""
-    return base * batch / 256
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, total: int) -> float:

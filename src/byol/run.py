@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import os
 import platform
 import time
@@ -19,10 +20,10 @@ from torch import nn
 
 from byol import __version__, checkpoint, encoders, methods, optim, recipes, views
 from byol.config import Plan, Request
-from byol.data import Skipped, Source, Statistics, load_memory, open_source, statistics
+from byol.data import Skipped, Source, Statistics, cores, load_memory, open_source, statistics
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
-from byol.training import Feed, rate
+from byol.training import Feed, autocast, rate
 
 OWN = "own"  # the name of an encoder that the user gave as a module
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
@@ -52,12 +53,7 @@ class Session:
 
     def method(self) -> nn.Module:
         """The method on its device, weights drawn from the seed; the global generators stay as they are."""
-        s = self.plan.settings
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(s.seed)
-            cls = methods.load(s.method)
-            method: nn.Module = cls(self.encoder(), cls.Config(**self.plan.method))  # type: ignore[attr-defined]
-        return method.to(torch.device(s.device), memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return build(self.plan, self.encoder)
 
     def optimizer(self, method: nn.Module) -> torch.optim.Optimizer:
         """The plan's optimiser over the method's own groups."""
@@ -94,21 +90,34 @@ class Session:
         }
 
 
+def build(plan: Plan, encoder: Callable[[], Encoder]) -> nn.Module:
+    """The plan's method around a new encoder, on its device, weights drawn from the seed."""
+    s = plan.settings
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(s.seed)
+        cls = methods.load(s.method)
+        method: nn.Module = cls(encoder(), cls.Config(**plan.method))  # type: ignore[attr-defined]
+    layout = torch.channels_last if s.channels_last else torch.contiguous_format
+    return method.to(torch.device(s.device), memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+
 def prepare(request: Request, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None) -> Session:
     """Read the data, ask the recipe, and decide; nothing is written. `encoder` is a module of the user's own."""
+    request = request.folded()
     if encoder is not None:
         request = dataclasses.replace(request, encoder=OWN)
     source = open_source(request.data, limit=request.limit, download=request.download)
     memory, source = _in_memory(source, progress)
     stats = statistics(source)
     device = find_device(request.device)
+    bf16_gain, channels_last_gain = gains(device, request.precision)
     facts = recipes.Facts(
         images=len(source),
         short_side=int(min(stats.height, stats.width)),
-        channels=source.channels,
         device=device,
-        cores=os.cpu_count() or 1,
-        bf16_gain=bf16_gain(device) if request.precision == "auto" else 1.0,
+        cores=cores(),
+        bf16_gain=bf16_gain,
+        channels_last_gain=channels_last_gain,
     )
     session = _decide(request, facts, stats, source, memory, encoder)
     return session if request.minutes is None else _fit_in(session, request.minutes, facts, stats)
@@ -121,14 +130,19 @@ def _decide(
     plan = recipes.resolve(request, facts, cls.Config, views.Pipeline, views.names())  # type: ignore[attr-defined]
     s = plan.settings
     mean, std = (_given(text, measured) for text, measured in ((s.mean, stats.mean), (s.std, stats.std)))
-    resize = s.image_size if facts.short_side <= s.image_size else round(s.image_size * 256 / 224)
+    # The usual margin around the crop of evaluation, without enlarging what is smaller.
+    resize = max(s.image_size, min(facts.short_side, round(s.image_size * 256 / 224)))
     encoder_input = Input(
         channels=source.channels, size=s.image_size, mean=mean, std=std, low=float(stats.low), high=float(stats.high), resize=resize
     )
     view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+    notes: tuple[str, ...] = ()
+    if s.pretrained:
+        notes = (f"weights: {encoders.pretrained_note(s.encoder)}",)
+        s = dataclasses.replace(s, encoder=encoders.pretrained_name(s.encoder, input=encoder_input))
+        plan = dataclasses.replace(plan, settings=s)
     if network is None:
         encoders.describe(s.encoder, input=encoder_input)  # refuses a name that there is not, before anything is built
-    notes = (f"weights: {encoders.pretrained_note(s.encoder)}",) if s.pretrained else ()
     plan = dataclasses.replace(plan, input=encoder_input.to_json(), notes=notes)
     return Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), network)
 
@@ -177,28 +191,44 @@ def find_device(asked: str) -> str:
     return asked
 
 
-def bf16_gain(device: str) -> float:
-    """How many times faster a small convolutional step is in bf16 than in fp32 here; 1.0 where bf16 is not to be had."""
-    if device == "mps" or (device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)):
-        return 1.0
-    if device == "cuda":
-        return 2.0
-    net = nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1)).to(memory_format=torch.channels_last)
-    x = torch.ones(32, 32, 16, 16).to(memory_format=torch.channels_last)
-    times: dict[bool, list[float]] = {True: [], False: []}
+def gains(device: str, precision: str = "auto") -> tuple[float, float]:
+    """How many times faster a small convolutional step is here in bf16 than in fp32, and then with the channels last than first.
+
+    1.0 where bf16 is not to be had or not asked for. Each is the best of six, in turns.
+    """
+    has_bf16 = device == "cpu" or (device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False))
+    kinds = {"fp32": {False}, "bf16": {True}}.get(precision, {False, has_bf16})
+    times = {(b, last): math.inf for b in sorted(kinds) for last in (True, False)}
     for _ in range(6):
-        for bf16 in (True, False):
-            began = time.thread_time()  # not the clock: other programs on the cores would decide
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = net(x).float().sum()
-            loss.backward()
-            times[bf16].append(time.thread_time() - began)
-    return min(times[False]) / min(times[True])
+        for b, last in times:
+            times[b, last] = min(times[b, last], _small_step(device, bf16=b, channels_last=last))
+    gain = times[False, True] / times[True, True] if len(kinds) == 2 else 1.0
+    best = precision == "bf16" or gain >= recipes.PAYS
+    return gain, times[best, False] / times[best, True]
+
+
+def _small_step(device: str, *, bf16: bool, channels_last: bool) -> float:
+    """Seconds of a forward and backward pass of two convolutions."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    batch, size = (32, 16) if device == "cpu" else (256, 32)
+    net = nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
+    net = net.to(device, memory_format=layout)  # type: ignore[call-overload]
+    x = torch.ones(batch, 32, size, size, device=device)
+    wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(torch.device(device).type, lambda: None)
+    # On a CPU not the clock: other programs on the cores would decide.
+    clock = time.thread_time if device == "cpu" else time.perf_counter
+    wait()
+    began = clock()
+    with autocast(device, "bf16" if bf16 else "fp32"):
+        loss = net(x).float().sum()
+    loss.backward()
+    wait()
+    return clock() - began
 
 
 def refuse_existing(out: Path) -> None:
-    """ValueError if the folder holds a run: nothing in it is touched."""
-    if (out / "plan.json").exists():
+    """ValueError if the folder holds a run, or a part of one: nothing in it is touched."""
+    if any((out / name).exists() for name in ("plan.json", "last.safetensors", "metrics.jsonl", "evaluations")):
         raise ValueError(f"{out} holds a run already; go on with `byol resume {out}`, or choose another folder with --out")
 
 
@@ -213,6 +243,7 @@ def create(session: Session, out: Path) -> None:
         "machine": machine(),
     }
     versions["threads"] = torch.get_num_threads()
+    versions["folder"] = os.getcwd()  # a relative path of the data begins there
     write_json(out / "config.json", {"request": dataclasses.asdict(session.request), **versions})
     write_json(out / "data.json", session.data_json())
     write_json(out / "plan.json", session.plan.to_json() | {"describe": session.views.describe()})
@@ -233,19 +264,15 @@ def threads_of(out: Path) -> Iterator[None]:
 def machine() -> str:
     """The machine in a few words: system, processor, number of cores, accelerator."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{gpu}"
+    return f"{platform.system()} {platform.machine()}, {cores()} cores{gpu}"
 
 
 def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None) -> Session:
     """The session of a run folder, as it was decided then; ValueError if the folder is no run or its data has changed."""
-    if not (out / "plan.json").exists():
-        raise ValueError(f"{out} is not a run: it has no plan.json; start one with `byol train DATA --out {out}`")
+    plan = read_plan(out)
     asked, then = read_json(out / "config.json"), read_json(out / "data.json")
-    fields = read_json(out / "plan.json")
-    fields.pop("describe", None)
-    plan = Plan.from_json(fields)
     request = Request.from_json(asked["request"])
-    memory, source = _in_memory(open_source(request.data, limit=request.limit), progress)
+    memory, source = _in_memory(open_source(_found(request.data, asked.get("folder")), limit=request.limit), progress)
     if source.fingerprint() != then["fingerprint"]:
         raise ValueError(
             f"{request.data} has changed since {out} began ({then['images']} images then, {len(source)} now); "
@@ -253,9 +280,39 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
         )
     s = plan.settings
     view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
-    session = Session(request, plan, source, view_plan, Input.from_json(plan.input), memory, list(source.skipped), encoder)
+    found_then = [Skipped(**s) for s in then.get("skipped", ())]  # type: ignore[attr-defined]  # also what training came upon
+    skipped = list(dict.fromkeys([*source.skipped, *found_then]))
+    session = Session(request, plan, source, view_plan, Input.from_json(plan.input), memory, skipped, encoder)
     find_device(s.device)
     return session
+
+
+def read_plan(out: Path) -> Plan:
+    """The plan of a run folder; ValueError if it is none."""
+    if not (out / "plan.json").exists():
+        raise ValueError(f"{out} is not a run: it has no plan.json; start one with `byol train DATA --out {out}`")
+    fields = read_json(out / "plan.json")
+    fields.pop("describe", None)
+    return Plan.from_json(fields)
+
+
+def restored(out: Path) -> nn.Module:
+    """The method of a run as its last checkpoint has it, on the CPU; the data is not needed."""
+    plan = read_plan(out)
+    s = dataclasses.replace(plan.settings, device="cpu")
+    if s.encoder == OWN:
+        raise ValueError(f"{out} trained an encoder of your own, which this command cannot build; take the file that the run wrote")
+    plan = dataclasses.replace(plan, settings=s)
+    method = build(plan, lambda: encoders.load(s.encoder, input=Input.from_json(plan.input), seed=s.seed))
+    optimizer = optim.make(s.optimizer, method.param_groups(), lr=0.0, weight_decay=0.0, momentum=s.momentum, trust_coefficient=1e-3)  # type: ignore[operator]
+    checkpoint.restore(out / "last.safetensors", method=method, optimizer=optimizer)
+    return method
+
+
+def _found(data: str, folder: object) -> str:
+    """The data as it was named, or from the folder where the run began when it is not here."""
+    there = Path(str(folder or ".")) / data
+    return str(there) if not Path(data).exists() and there.exists() else data
 
 
 def write_json(path: Path, content: dict[str, object]) -> None:

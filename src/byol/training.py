@@ -92,13 +92,17 @@ class _Loop:
     ) -> None:
         self.run, self.plan, self.optimizer, self.watcher = run, plan, optimizer, watcher
         self.module, self.method = method, _contract(method)
-        self.record: Record = {}
+        self.record: Record
         self.collapsed = False
         self._saved = self._logged = time.monotonic()
         self._logged_step = start
         self._non_finite = torch.zeros((), device=plan.settings.device)
+        # Statistics of batch norm: a pass that is not finite would stay in them for good.
+        self._buffers = [b for b in method.buffers() if b.is_floating_point()]
+        self._buffers_before = [b.clone() for b in self._buffers]
         method.train()
         lines = trim_log(run / "metrics.jsonl", start)
+        self.record = lines[-1] if lines else {}  # what is known of a run that has nothing left to do
         self._suspects = int(lines[-1]["suspects"]) if lines else 0  # measurements in a row that looked like collapse
         self._first_spread = float(lines[0]["spread"]) if lines else 0.0
 
@@ -109,6 +113,8 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers_before, self._buffers)
         loss = torch.zeros((), device=s.device)
         for micro, views in enumerate(passes):
             torch.manual_seed((s.seed * 1_000_003 + step * s.accumulate + micro) % 2**63)
@@ -117,6 +123,7 @@ class _Loop:
             (out.loss / s.accumulate).backward()  # type: ignore[no-untyped-call]
             loss += out.loss.detach() / s.accumulate
         norm = self._finite_gradient()
+        self._keep_finite(norm)
         self.optimizer.step()
         # The target moves after the optimiser and once per update, however many passes it took (test_the_target_moves_last).
         self.method.after_step(step / self.plan.steps)
@@ -136,6 +143,14 @@ class _Loop:
             torch._foreach_zero_(grads)
         self._non_finite += ~norm.isfinite()
         return norm
+
+    def _keep_finite(self, norm: Tensor) -> None:
+        """The buffers as they were before an update whose gradient is not finite; no device waits."""
+        if norm.is_cuda:
+            for now, before in zip(self._buffers, self._buffers_before, strict=True):
+                now.copy_(torch.where(norm.isfinite(), now, before))
+        elif self._buffers and not norm.isfinite():
+            torch._foreach_copy_(self._buffers, self._buffers_before)
 
     def _log(self, step: int, lr: float, loss: Tensor, norm: Tensor, out: StepOutput) -> None:
         """One line of metrics.jsonl; the only place where the loop reads numbers from the device."""
@@ -185,9 +200,9 @@ class _Loop:
             self.watcher.log(self.record)
 
     def maybe_save(self, done: int, *, force: bool) -> None:
-        """A checkpoint if it is time; a collapsed state never replaces a healthy one."""
+        """A checkpoint if it is time."""
         due = time.monotonic() - self._saved >= self.plan.settings.checkpoint_minutes * 60
-        if force or (due and not self._suspects):
+        if force or due:
             checkpoint.save(self.run / "last.safetensors", step=done, method=self.module, optimizer=self.optimizer)
             self._saved = time.monotonic()
 

@@ -55,7 +55,7 @@ def show_whole(session: Session, screen: Screen) -> None:
     for name, value in (dataclasses.asdict(plan.settings) | plan.method | changed).items():
         _row(screen, f"{name} = {_short(value)}", plan.reasons.get(name, "the default"))
     screen.say("Follows")
-    _row(screen, f"{plan.steps:,} steps", f"{plan.steps_per_epoch:,} an epoch, of {_batch(plan)} images")
+    _row(screen, f"{plan.steps:,} steps", f"{number(plan.steps_per_epoch)} an epoch, of {_batch(plan)} images")
     _row(screen, f"peak lr {number(plan.peak_lr)}", f"after {plan.warmup_steps:,} warm-up steps, then a cosine to 0")
     _row(screen, "encoder", encoders.describe(plan.settings.encoder, input=session.input))
     i = session.input

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from byol import api, contact_sheet
@@ -70,7 +72,9 @@ def _dry_run(options: Train, session: Session, screen: Screen) -> int:
     contact_sheet.write(session, path)
     screen.say(f"Picture of the views: {path}")
     screen.say("Nothing was trained: leave out --dry-run to begin.")
-    screen.result({"plan": session.plan.to_json(), "views": session.views.describe(), "picture": str(path), "seconds": seconds and round(seconds, 1)})
+    screen.result(
+        {"plan": session.plan.to_json(), "views": session.views.describe(), "picture": str(path), "seconds": seconds and round(seconds, 1)}
+    )
     return 0
 
 
@@ -96,7 +100,8 @@ def _ended(trained: Trained, session: Session, screen: Screen) -> int:
         return interrupted(trained, screen)
     if outcome.ended == "collapsed":
         screen.tell(f"Stopped at step {outcome.step} (--on-collapse stop). Start again with other settings:", 0)
-        screen.say(f"  byol train {quoted(session.request.data)} --set {outcome.mend}")
+        asked = replace(session.request, set=(*session.request.set, outcome.mend))
+        screen.tell(shlex.join(["byol", "train", *asked.words()]), 2, "  ")
         code = 1
     else:
         _finished(trained, session, screen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from byol import api
@@ -32,7 +33,7 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
         for line in result.lines():
             screen.say(line)
     run = Path(options.encoder)
-    saved = [f"{run}/evaluations/{r.protocol}.json" for r in results] if (run / "plan.json").exists() else []
+    saved = [str(api.stored(run, r)) for r in results] if (run / "plan.json").exists() else []
     if saved:
         screen.tell(", ".join(saved), 7, "Saved:")
         screen.say(f"Next: byol report {quoted(run)}")
@@ -47,7 +48,7 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
 def embed(options: Embed, screen: Screen) -> int:
     """Features in a file, with their names."""
     out = options.out
-    count = api.embed(
+    written = api.embed(
         options.encoder,
         options.data,
         out,
@@ -58,9 +59,12 @@ def embed(options: Embed, screen: Screen) -> int:
         progress=screen.progress,
     )
     screen.clear()
-    screen.say(f"{out}: {count:,} vectors, each with the name of its image")
+    screen.say(f"{out}: {written.images:,} vectors, each with the name of its image")
+    if written.skipped:
+        first = written.skipped[0]
+        screen.tell(f"{len(written.skipped):,} files left out (first: {first.name}: {first.reason})", 2, "  ")
     screen.say(f"Next: {READ[out.suffix.lower()].format(out)}")
-    screen.result({"out": str(out), "images": count})
+    screen.result({"out": str(out), "images": written.images, "skipped": [asdict(s) for s in written.skipped]})
     return 0
 
 

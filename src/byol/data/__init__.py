@@ -12,6 +12,7 @@ from byol.data.labels import splits
 from byol.data.memory import load_memory
 from byol.data.named import names, splits_of
 from byol.data.open import open_source
+from byol.data.parallel import cores, threads
 from byol.data.source import Headers, Kind, Reader, Skipped, Source, Unreadable, shown
 from byol.data.statistics import Statistics, statistics
 
@@ -29,6 +30,7 @@ __all__ = [
     "Source",
     "Statistics",
     "Unreadable",
+    "cores",
     "describe",
     "doctor",
     "ids_at",
@@ -41,6 +43,7 @@ __all__ = [
     "splits_of",
     "statistics",
     "steps_per_epoch",
+    "threads",
 ]
 
 

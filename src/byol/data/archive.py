@@ -89,13 +89,15 @@ class _Zip:
     names: Sequence[str]
     members: Sequence[str]
     _file: zipfile.ZipFile | None = field(default=None, repr=False)
+    _process: int = 0  # that opened it
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "names": self.names, "members": self.members, "_file": None}
+        return {"path": self.path, "names": self.names, "members": self.members, "_file": None, "_process": 0}
 
     def _zip(self) -> zipfile.ZipFile:
-        if self._file is None:
-            self._file = zipfile.ZipFile(self.path)
+        # Forked processes would share one file position and read each other's bytes: each opens its own.
+        if self._file is None or self._process != os.getpid():
+            self._file, self._process = zipfile.ZipFile(self.path), os.getpid()
         return self._file
 
     def open(self, index: int) -> tuple[BinaryIO, int]:

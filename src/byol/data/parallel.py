@@ -14,10 +14,14 @@ Result = TypeVar("Result")
 _CHUNK: Final = 64  # samples per task: handing over single ones would cost more than reading a small header
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads() -> int:
-    """How many threads to use: one per core that this process may use, and some more to wait for the disk."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(32, cores + 2)
+    """How many threads to use: one per core, and some more to wait for the disk."""
+    return min(32, cores() + 2)
 
 
 def each(work: Callable[[int], Result], indices: Sequence[int], progress: Progress | None = None) -> list[Result]:

@@ -3,8 +3,10 @@
 from byol.encoders.catalogue import describe as describe
 from byol.encoders.catalogue import load as load
 from byol.encoders.catalogue import names as names
+from byol.encoders.catalogue import pretrained_name as pretrained_name
 from byol.encoders.catalogue import pretrained_note as pretrained_note
 from byol.encoders.catalogue import pretrained_statistics as pretrained_statistics
+from byol.encoders.catalogue import random_twin as random_twin
 from byol.encoders.encoder import Encoder as Encoder
 from byol.encoders.encoder import wrap as wrap
 from byol.encoders.input import Input as Input

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,26 @@ def load(name: str, *, input: Input, pretrained: bool = False, seed: int = 0, ze
             return _pretrained(name, input)
         net = make()
         return Encoder(net, dim=_dim(net, input), input=input, name=name, build=make)
+
+
+def random_twin(encoder: Encoder, *, seed: int = 0) -> Encoder | None:
+    """The same architecture with fresh random weights, in evaluation mode; None for a module that cannot be drawn anew.
+
+    A module of one's own is copied, and every part of it that holds weights has to have torch's `reset_parameters`.
+    """
+    if not encoder.custom:
+        try:
+            return load(encoder.name, input=encoder.input, seed=seed).eval()
+        except ValueError:
+            return None
+    twin = copy.deepcopy(encoder)
+    parts = [m for m in twin.net.modules() if any(True for _ in m.parameters(recurse=False))]
+    if not all(callable(getattr(m, "reset_parameters", None)) for m in parts):
+        return None
+    with _seeded(seed):
+        for part in parts:
+            part.reset_parameters()  # type: ignore[operator]  # seen to be callable above
+    return twin.eval()
 
 
 def names() -> list[str]:
@@ -68,6 +89,13 @@ def pretrained_statistics(name: str, channels: int = 3) -> tuple[tuple[float, ..
     return tuple(mean[i % len(mean)] for i in range(channels)), tuple(std[i % len(std)] for i in range(channels))
 
 
+def pretrained_name(name: str, *, input: Input) -> str:
+    """The name under which a pre-trained encoder can be built without its weights: with their stem where another would be chosen."""
+    if resnet.parse(name) and resnet.stem_for(input.size) != resnet.STEM_LARGE:
+        return f"{name.removesuffix('-stem7')}-stem7"
+    return name
+
+
 def pretrained_note(name: str) -> str:
     """What `pretrained` would do: the weights' name, and that they are on this machine, or their address and size."""
     source = _timm_name(canonical(name))
@@ -101,10 +129,7 @@ def _pretrained(name: str, input: Input) -> Encoder:
         ours = resnet.resnet(spec.depth, channels=input.channels)
         ours.load_state_dict(net.state_dict())
         net = ours
-        # The weights come with their stem, so the name says so where another would be chosen.
-        if resnet.stem_for(input.size) != resnet.STEM_LARGE:
-            name = f"{name.removesuffix('-stem7')}-stem7"
-    return Encoder(net, dim=_dim(net, input), input=input, name=name)
+    return Encoder(net, dim=_dim(net, input), input=input, name=pretrained_name(name, input=input))
 
 
 def _timm_name(name: str) -> str:

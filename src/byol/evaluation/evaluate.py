@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from byol.data import Source
+from byol.data import Source, cores
 from byol.encoders import Encoder
 from byol.evaluation import protocols as named
 from byol.evaluation import splits
@@ -75,7 +74,7 @@ def evaluate(
     Raises ValueError in one sentence when data, labels or settings cannot be used.
     """
     probes = _probes(protocols, [name for name, _ in subjects], len(labels), draws)
-    notes = _unlabelled(train, test)
+    notes = [*_unlabelled(train, test), *_unopened(train, test)]
     train = with_labels(train)
     test = None if test is None else in_classes_of(train, with_labels(test))
     _draws(divide(train, test, seed=seed), labels, draws, seed)  # what is impossible is said before hours of features
@@ -92,7 +91,7 @@ def evaluate(
         _Seen(name, encoder, _rows(f, parts.train, name, place), _rows(t, parts.test, name, place))
         for (name, _), encoder, f, t in zip(subjects, encoders, found, found_test, strict=True)
     ]
-    workers = workers if workers is not None else 0 if device == "cpu" else min(8, os.cpu_count() or 1)
+    workers = workers if workers is not None else 0 if device == "cpu" else min(8, cores())
     setting = _Setting(parts, train.subset(parts.train), _draws(parts, labels, draws, seed), seed, precision, workers)
     results = [_under(probe, seen, setting, progress) for probe in probes]
     return [replace(r, notes=notes + parts.notes, feature_seconds=feature_seconds) for r in results]
@@ -168,7 +167,7 @@ def _score(subject: _Seen, share: float, n_labels: int, outcomes: Sequence[Predi
         n_labels=n_labels,
         top1=sum(top1) / len(top1),
         top5=sum(top5) / len(top5) if top5 else None,
-        interval=over_draws(top1) if len(top1) > 1 else wilson(right[0], len(y)),
+        interval=over_draws(top1, len(y)) if len(top1) > 1 else wilson(right[0], len(y)),
         draws=top1,
         dim=subject.train_x.shape[1],
         settings=_merged([o.settings for o in outcomes]),
@@ -213,6 +212,11 @@ def _rows(found: Features, rows: Ids, name: str, device: str) -> Tensor:
         why = "its training diverged, or its input is wrong"
         raise ValueError(f"{name} gives features that are not finite numbers for {bad} of {len(x)} images; {why}")
     return torch.from_numpy(x).to(device)
+
+
+def _unopened(*sources: Source | None) -> list[str]:
+    found = [s for source in sources if source is not None for s in source.skipped]
+    return [f"{len(found):,} files left out (first: {found[0].name}: {found[0].reason})"] if found else []
 
 
 def _unlabelled(*sources: Source | None) -> list[str]:

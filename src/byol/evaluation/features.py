@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from byol.data import Skipped, Source, Unreadable
+from byol.data import Skipped, Source, Unreadable, threads
 from byol.encoders import Encoder, Input, evaluation_view, evaluation_views
 
 Array = NDArray[np.generic]
@@ -132,7 +131,7 @@ def _batches(source: Source, batch: int, bad: dict[int, str]) -> Iterator[tuple[
             return str(error)
 
     # Pillow warns of odd metadata, file by file. The filter belongs to the process, so it is set here and not in the threads.
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 2)) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads()) as pool:
         warnings.simplefilter("ignore")
         starts = range(0, len(source), batch)
         ahead = pool.map(read, range(min(batch, len(source))))

@@ -10,7 +10,7 @@ Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 _T95 = (12.706205, 4.302653, 3.182446, 2.776445)
 
 
-def wilson(correct: int, total: int) -> tuple[float, float]:
+def wilson(correct: float, total: int) -> tuple[float, float]:
     """The 95 % interval of a share `correct / total` (Wilson 1927): inside [0, 1], and not empty at 0 or 1."""
     p, z2 = correct / total, Z95**2
     centre = (p + z2 / (2 * total)) / (1 + z2 / total)
@@ -18,11 +18,16 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def over_draws(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean of two or more draws, by Student's t, cut to [0, 1]."""
+def over_draws(values: Sequence[float], total: int) -> tuple[float, float]:
+    """The 95 % interval of the mean of two or more draws of labels, all tested on the same `total` images, cut to [0, 1].
+
+    Two things vary: the labels, by Student's t over the draws, and the test images, by Wilson's interval of the mean; the
+    half-widths add in squares on each side.
+    """
     n, mean = len(values), sum(values) / len(values)
     half = _t95(n - 1) * deviation(values) / math.sqrt(n)
-    return max(0.0, mean - half), min(1.0, mean + half)
+    low, high = wilson(mean * total, total)
+    return max(0.0, mean - math.hypot(half, mean - low)), min(1.0, mean + math.hypot(half, high - mean))
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -34,9 +34,9 @@ class Knn:
         return "knn" if self == Knn() else f"knn-k{self.k}-{votes}{'-centred' * self.centred}"
 
     def describe(self) -> str:
-        """`knn k=20 T=0.1, cosine`"""
+        """`knn k=20 T=0.1, cosine (pixels centred)`"""
         votes = "plain votes" if self.temperature is None else f"T={self.temperature:g}"
-        return f"knn k={self.k} {votes}, {'centred ' * self.centred}cosine"
+        return f"knn k={self.k} {votes}, {'centred cosine' if self.centred else 'cosine (pixels centred)'}"
 
     def settings(self) -> Settings:
         """k, the temperature and the similarity."""

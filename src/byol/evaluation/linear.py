@@ -14,7 +14,7 @@ from torch import Tensor
 from byol.evaluation import splits
 from byol.evaluation.accuracy import hits
 from byol.evaluation.logistic import Axes, axes, fit
-from byol.evaluation.probe import Prediction, Settings, Task
+from byol.evaluation.probe import Prediction, Settings, Task, titled
 
 GRID = tuple(10 ** (k / 2) for k in range(-2, 11))  # 0.1 .. 100,000
 _FEW = 1000  # labels; below, one part held out is too small to choose by, and all folds together are not
@@ -31,13 +31,16 @@ class Linear:
     grid: tuple[float, ...] = GRID
     held_out: float = 0.2  # share of the training labels to choose by
 
-    name = "linear"
-
     def __post_init__(self) -> None:
         if not self.grid or min(self.grid) <= 0:
             raise ValueError(f"the l2 strengths are {self.grid}; give one or more numbers above 0")
         if not 0 < self.held_out < 1:
             raise ValueError(f"the held-out share is {self.held_out:g}; give a number between 0 and 1")
+
+    @property
+    def name(self) -> str:
+        """`linear`, and what is not the default."""
+        return titled("linear", self)
 
     def describe(self) -> str:
         """`linear (L-BFGS, ...)`"""

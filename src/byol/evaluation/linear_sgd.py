@@ -23,7 +23,7 @@ from byol.encoders import Input, evaluation_views
 from byol.evaluation import splits
 from byol.evaluation.accuracy import hits
 from byol.evaluation.features import embed, frozen
-from byol.evaluation.probe import Prediction, Settings, Task
+from byol.evaluation.probe import Prediction, Settings, Task, titled
 from byol.feeds import HostFeed, MemoryFeed
 
 _MOMENTUM = 0.9
@@ -48,8 +48,8 @@ class LinearSgd:
 
     @property
     def name(self) -> str:
-        """`linear-sgd`, or `linear-sgd-cached` without augmentation."""
-        return "linear-sgd" if self.augment else "linear-sgd-cached"
+        """`linear-sgd`, `linear-sgd-cached` without augmentation, and what else is not the default."""
+        return titled("linear-sgd", self, short={"augment": "-cached"})
 
     def describe(self) -> str:
         """`linear (SGD, ...)`"""

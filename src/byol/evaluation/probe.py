@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from torch import Tensor
@@ -35,6 +36,12 @@ class Prediction:
 
     scores: Tensor  # (m, classes), the higher the likelier
     settings: Settings = field(default_factory=dict)
+
+
+def titled(base: str, probe: object, *, short: Mapping[str, str] | None = None) -> str:
+    """The base name, and every setting that is not the default's: results of other settings do not replace each other."""
+    changed = {f.name: getattr(probe, f.name) for f in fields(probe) if getattr(probe, f.name) != f.default}  # type: ignore[arg-type]
+    return base + "".join((short or {}).get(name, f"-{name.replace('_', '-')}-{value}") for name, value in changed.items())
 
 
 class Probe(Protocol):

@@ -30,7 +30,6 @@ class Method(Protocol):
     """What training needs of a method, and all that it knows of one."""
 
     Config: ClassVar[type]  # a frozen dataclass: the options of the method
-    view_plan: ClassVar[str]  # the view plan it was published with
     encoder: nn.Module
 
     def __call__(self, views: tuple[Tensor, ...]) -> StepOutput: ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,6 @@ class BYOL(nn.Module):
     """
 
     Config = Options
-    view_plan: ClassVar[str] = "paper"
 
     def __init__(
         self,
@@ -63,12 +62,15 @@ class BYOL(nn.Module):
         super().__init__()
         c = self.config = config or Options()
         self.encoder = encoder
-        self.projector = projector or mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm)
-        self.predictor = predictor or (mlp(c.dim, c.hidden, c.dim, norm=c.head_norm) if c.predictor == "mlp" else nn.Identity())
+        self.projector = projector if projector is not None else mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm)
+        if predictor is None:
+            predictor = mlp(c.dim, c.hidden, c.dim, norm=c.head_norm) if c.predictor == "mlp" else nn.Identity()
+        self.predictor = predictor
         self.target_encoder = frozen(copy.deepcopy(encoder))
         self.target_projector = frozen(copy.deepcopy(self.projector))
         if c.target_init == "fresh" and reset(self.target_encoder):
             reset(self.target_projector)
+        self.train()  # a loaded encoder comes in evaluation mode
 
     def forward(self, views: tuple[Tensor, ...]) -> StepOutput:
         """Two views, (B, C, S, S) each -> the loss summed over both directions, in 0 to 8."""

@@ -42,7 +42,7 @@ class Axis:
     """The x axis that all charts of a section share."""
 
     epochs: float  # the last one
-    steps_per_epoch: int | None  # None: runs differ, so steps cannot be written
+    steps_per_epoch: float | None  # None: runs differ, so steps cannot be written
 
 
 def chart(c: Chart, axis: Axis) -> Markup:

@@ -48,7 +48,7 @@ CURVES = (
         "of the online norm",
         "Distance of the two networks' parameters; it closes as τ nears 1.",
     ),
-    Curve(("target_cosine",), "Online and target projection", "cosine", "Of the same view, before the predictor."),
+    Curve(("target_cosine",), "Online and target projection", "cosine", "Of the two views of an image, before the predictor."),
     Curve(("grad_norm",), "Gradient", "norm", "Of all online parameters, before the optimiser."),
     Curve(("lr",), "Learning rate", "per update", "Warm-up, then half a cosine.", True),
     Curve(("tau",), "Target momentum τ", "per update", "The target keeps this share of itself at every update; 1 at the end."),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from byol import encoders, exporting, rng, views
 from byol.data import Source, Unreadable, open_source
-from byol.encoders import Encoder, Input
+from byol.encoders import Input
 from byol.evaluation.features import extract
 from byol.reporting.map import Flat, flatten
 from byol.reporting.pictures import RGB, Raw, channels_note, limits, rgb, square
@@ -150,20 +150,10 @@ def look(run: Run, shown: Sample, progress: Progress) -> Look:
         encoder = exporting.load_encoder(run.path)
     except (ValueError, OSError) as error:
         raise Missing(f"The encoder cannot be loaded, so neighbours and map are missing: {error}.") from None
-    twin = _twin(encoder)
+    twin = encoders.random_twin(encoder)
     found = extract([encoder, *([twin] if twin else [])], shown.source, device=find_device("auto"), progress=progress)
     if len(found[0].x) != len(shown.ids):
         raise Missing("Some images could be read once and then no more, so neighbours and map are missing.", f"byol doctor {run.spec}")
     trained, random = np.nan_to_num(found[0].x), np.nan_to_num(found[1].x) if twin else None
     progress("Drawing the map", 0, 1)
     return Look(shown, trained, random, encoder.name, flatten(trained))
-
-
-def _twin(encoder: Encoder) -> Encoder | None:
-    """The same architecture with random weights; None for a module that cannot be drawn anew."""
-    if encoder.custom:
-        return None
-    try:
-        return encoders.load(encoder.name, input=encoder.input, seed=0).eval()
-    except ValueError:
-        return None

@@ -16,7 +16,7 @@ EVALUATE: dict[str, object] = {
 _SKIPPED = 40  # rows of the table of files that were left out
 _VERSIONS = ("byol", "torch", "python", "machine")
 _DERIVED = {
-    "steps_per_epoch": "images / (batch × accumulate), whole batches only",
+    "steps_per_epoch": "whole batches of an epoch / accumulate",
     "steps": "updates in all",
     "warmup_steps": "updates in which the rate rises from 0",
     "peak_lr": "lr × batch × accumulate / 256",
@@ -127,7 +127,9 @@ def _evaluations(run: Run) -> list[str]:
     """The commands of the evaluations that there are; those that differ in the protocol alone are one."""
     protocols: dict[tuple[str, str], list[str]] = {}
     for e in run.evaluations:
-        protocols.setdefault(_options(mapping(e.get("asked")), run.spec), []).append(str(e.get("protocol", "")))
+        protocols.setdefault(_options(mapping(e.get("asked")), run.spec), []).append(
+            str(mapping(e.get("asked")).get("protocol") or e.get("protocol", ""))
+        )
     return [f"{run.says('evaluate', spec)} --protocol {shlex.join(names)}{options}" for (spec, options), names in protocols.items()]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from byol.config import Request
+
 Value = str | int | float | bool | None
-_FLAGS = ("out", "data", "set")  # written by hand in the command
+OWN = "own"  # the name of an encoder that the user gave as a module
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Run:
         return int(real(self.plan.get("steps")) or 0)
 
     @property
-    def steps_per_epoch(self) -> int:
-        return max(1, int(real(self.plan.get("steps_per_epoch")) or 1))
+    def steps_per_epoch(self) -> float:
+        return _steps_per_epoch(self.plan)
 
     @property
     def finished(self) -> bool:
@@ -74,18 +76,22 @@ class Run:
         return total
 
     def command(self) -> str:
-        """The command line that makes this run again; options that were left to the recipe stay out."""
-        words = ["byol", "train", self.spec, "--out", str(self.path)]
-        defaults = {"method": "byol", "recipe": "auto", "precision": "auto", "device": "auto", "on_collapse": "warn", "seed": 0}
-        for key, value in self.request.items():
-            # Not `value in (None, False)`: 0 workers are a choice, and 0 == False.
-            if key in _FLAGS or value is None or value is False or value == defaults.get(key):
-                continue
-            words += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
-        chosen = self.request.get("set")
-        if isinstance(chosen, list | tuple) and chosen:
-            words += ["--set", *map(str, chosen)]
-        return shlex.join(words)
+        """The command line that makes this run again: what was asked for, and what was measured then as it came out."""
+        try:
+            asked = Request.from_json(self.request)
+        except ValueError:
+            asked = Request(data=self.spec)
+        decided = self.settings
+        if asked.minutes is not None and isinstance(epochs := decided.get("epochs"), int):
+            asked = replace(asked, minutes=None, epochs=epochs)
+        if asked.precision == "auto" and decided.get("precision") in ("fp32", "bf16"):
+            asked = replace(asked, precision=decided["precision"])  # type: ignore[arg-type]  # one of the two
+        if decided.get("channels_last") is False:
+            asked = replace(asked, set=(*asked.set, "channels_last=false"))
+        data, *options = asked.words()
+        if asked.encoder == self.settings.get("encoder") == OWN:
+            return f"# trained an encoder of your own, from Python: byol.train({data!r}, encoder=your_module)"
+        return shlex.join(["byol", "train", data, "--out", str(self.path), *options])
 
     def says(self, word: str, *more: str) -> str:
         """A command about this run, e.g. `byol resume RUN`."""
@@ -107,7 +113,7 @@ def read(path: Path, name: str | None = None) -> Run:
         config=_object(path / "config.json", damaged),
         data=_object(path / "data.json", damaged),
         encoder=_object(path / "encoder.json", damaged),
-        records=_records(path / "metrics.jsonl", max(1, int(real(plan.get("steps_per_epoch")) or 1))),
+        records=_records(path / "metrics.jsonl", _steps_per_epoch(plan)),
         evaluations=[e for p in sorted((path / "evaluations").glob("*.json")) if (e := _object(p, damaged))],
         damaged=damaged,
     )
@@ -132,7 +138,11 @@ def _object(path: Path, damaged: list[str]) -> dict[str, object]:
     return content
 
 
-def _records(path: Path, steps_per_epoch: int) -> list[Record]:
+def _steps_per_epoch(plan: dict[str, object]) -> float:
+    return real(plan.get("steps_per_epoch")) or 1.0
+
+
+def _records(path: Path, steps_per_epoch: float) -> list[Record]:
     """The log in the order of its steps; a line cut short by a kill is left out."""
     if not path.is_file():
         return []
@@ -149,7 +159,7 @@ def _records(path: Path, steps_per_epoch: int) -> list[Record]:
     return [found[s] for s in sorted(found)]
 
 
-def _record(step: int, fields: dict[str, object], steps_per_epoch: int) -> Record:
+def _record(step: int, fields: dict[str, object], steps_per_epoch: float) -> Record:
     values = {k: v for k, raw in fields.items() if k not in ("step", "epoch") and (v := real(raw)) is not None}
     return Record(step, step / steps_per_epoch, values, str(fields.get("verdict", "")), str(fields.get("reason", "")))
 
