@@ -16,7 +16,8 @@ FLAGS = {
     "train": "--accumulate --batch-size --device --download --dry-run --encoder --epochs --image-size --json --limit --method --minutes "
     "--on-collapse --out --precision --pretrained --recipe --seed --set --workers data",
     "resume": "--json run",
-    "evaluate": "--batch-size --device --draws --json --labels --limit --no-baselines --precision --protocol --seed --test --workers data encoder",
+    "evaluate": "--batch-size --device --draws --json --labels --limit --no-baselines --precision --protocol --seed --test --workers "
+    "data encoder",
     "embed": "--batch-size --device --json --limit --out --precision data encoder",
     "export": "--json --network --out run",
     "report": "--json --out run",

@@ -1,4 +1,5 @@
 import io
+import multiprocessing
 import pickle
 import tarfile
 import zipfile
@@ -158,3 +159,31 @@ def test_a_damaged_or_empty_archive_is_one_sentence(tmp_path):
         open_source(make_zip(tmp_path / "c.zip", {}))
     with pytest.raises(ValueError, match=r"holds 1 file and it is not an image \(first: notes.txt, plain text\)"):
         open_source(make_zip(tmp_path / "d.zip", {"notes.txt": b"hello"}))
+
+
+@archives
+def test_forked_processes_read_one_archive_at_the_same_time(tmp_path, kind):
+    """As workers do: the archive is open already when they are forked, and a shared file position would mix up their reads."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system has no fork")
+    source = open_source(MAKERS[kind](tmp_path / kind, {f"{i}.png": encoded(pixels(50, 50, seed=i), "PNG") for i in range(20)}))
+    expected = [source.read(i) for i in range(20)]
+    context = multiprocessing.get_context("fork")
+    wrong = context.Value("i", 0)
+
+    def read():
+        for _ in range(10):
+            for i, image in enumerate(expected):
+                try:
+                    same = np.array_equal(source.read(i), image)
+                except Unreadable:
+                    same = False
+                with wrong.get_lock():
+                    wrong.value += not same
+
+    readers = [context.Process(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert wrong.value == 0

@@ -65,3 +65,11 @@ def test_constant_data_can_still_be_divided_by_its_std():
         ours = statistics(open_source(x))
         assert ours.std == (1.0,)
         assert ours.high > ours.low
+
+
+def test_the_statistics_of_a_sample_can_take_the_range_of_the_whole():
+    x = np.stack([pixels(20, 30, seed=s, dtype=np.float32) for s in range(5)])
+    ours = statistics(open_source(x)).with_range(-3.0, 9.0)
+    scaled = (x.astype(np.float64) + 3) / 12
+    np.testing.assert_allclose(ours.mean, scaled.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(ours.std, scaled.std(axis=(0, 1, 2)), rtol=1e-6)

@@ -198,3 +198,17 @@ def test_projector_and_predictor_can_learn_at_rates_of_their_own():
 def test_options_known_to_collapse_are_named_with_what_mends_them():
     assert build().risks() == {}
     assert list(build(predictor="none", tau_base=0.0).risks().values()) == ["predictor=mlp", "tau_base=0.99"]
+
+
+def test_the_projection_can_be_normalised_without_scale_or_shift():
+    method = build(projection_norm="batch")
+    assert isinstance(method.projector[-1], nn.BatchNorm1d)
+    assert not list(method.projector[-1].parameters())
+    z = method(batches()[0][0]).projections[0]
+    torch.testing.assert_close(z.mean(0), torch.zeros_like(z[0]), atol=1e-9, rtol=0)
+
+
+def test_an_encoder_in_evaluation_mode_is_trained_and_an_empty_predictor_is_kept():
+    method = BYOL(TinyEncoder().eval(), BYOL.Config(hidden=10, dim=4), predictor=nn.Sequential())
+    assert all(m.training for m in method.modules())
+    assert len(method.predictor) == 0

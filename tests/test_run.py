@@ -27,13 +27,14 @@ TINY = {
 }
 
 # What a user would type in Python; killed from outside.
-SCRIPT = """
-import json, sys
+BEGIN = """
+import json, sys, torch
 import byol
-asked = json.loads(sys.argv[4])
-asked["set"] = tuple(asked["set"])
-byol.train(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), image_size=16, **asked)
+torch.set_num_threads(int(sys.argv[4]))
+asked = json.loads(sys.argv[3])
+byol.train(sys.argv[1], sys.argv[2], **asked | {"set": tuple(asked["set"])})
 """
+GO_ON = "import sys, byol; byol.resume(sys.argv[1])"
 
 
 @pytest.fixture(scope="module")
@@ -56,29 +57,47 @@ def whole(photos, tmp_path_factory):
     return byol.train(photos, out, workers=0, image_size=16, **TINY).run
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_killed_at_random_steps_ends_like_the_uninterrupted_one(photos, whole, tmp_path, workers):
-    out = tmp_path / "run"
-    command = [sys.executable, "-c", SCRIPT, str(photos), str(out), str(workers), json.dumps(TINY)]
-    process = subprocess.Popen(command, start_new_session=True)
-    kill_at = random.Random(workers).randrange(2, 18)
-    log = out / "metrics.jsonl"
+@pytest.fixture(scope="module")
+def whole_bf16(photos, tmp_path_factory):
+    """The same in bf16 and with two threads."""
+    out = tmp_path_factory.mktemp("whole") / "bf16"
+    return with_threads(2, lambda: byol.train(photos, out, workers=0, image_size=16, **TINY | {"precision": "bf16"}).run)
+
+
+def with_threads(number, work):
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(before)
+
+
+def killed(words, log, lines):
+    """Start a process and kill it when the log has so many lines."""
+    process = subprocess.Popen([sys.executable, "-c", *map(str, words)], start_new_session=True)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and not (log.exists() and log.read_text().count("\n") >= kill_at):
+    while time.monotonic() < deadline and process.poll() is None and not (log.exists() and log.read_text().count("\n") >= lines):
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@pytest.mark.parametrize(("precision", "threads", "workers"), [("fp32", 1, 0), ("fp32", 1, 2), ("bf16", 2, 2)])
+def test_a_run_killed_at_random_steps_ends_like_the_uninterrupted_one(photos, request, tmp_path, precision, threads, workers):
+    uninterrupted = request.getfixturevalue("whole" if precision == "fp32" else "whole_bf16")
+    out, draws = tmp_path / "run", random.Random(workers)
+    asked = TINY | {"precision": precision, "workers": workers, "image_size": 16}
+    first, second = sorted(draws.sample(range(2, 18), 2))
+    killed([BEGIN, photos, out, json.dumps(asked), threads], out / "metrics.jsonl", first)
+    killed([GO_ON, out], out / "metrics.jsonl", second)
     assert not (out / "encoder.safetensors").exists(), "the run ended before it could be killed"
-    torch.set_num_threads(2)  # as on a machine that offers another number now: the run keeps the one it began with
-    try:
-        byol.resume(out)
-    finally:
-        torch.set_num_threads(1)
-    ours, theirs = load_file(out / "last.safetensors"), load_file(whole / "last.safetensors")
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
-    ours, theirs = load_file(out / "encoder.safetensors"), load_file(whole / "encoder.safetensors")
-    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+    # As on a machine that offers another number of threads now: the run keeps the one it began with.
+    with_threads(3 - threads, lambda: byol.resume(out))
+    for name in ("last.safetensors", "encoder.safetensors"):
+        ours, theirs = load_file(out / name), load_file(uninterrupted / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
 def test_a_run_folder_says_what_was_asked_decided_and_left_out(photos, whole):
@@ -201,3 +220,112 @@ def test_the_paper_recipes_hold_the_released_values(epochs, lr, wd, tau):
     assert plan.peak_lr == pytest.approx(lr * 16)
     assert (plan.method["hidden"], plan.method["dim"]) == (4096, 256)
     assert (s.encoder, s.image_size, s.views) == ("resnet50", 224, "paper")
+
+
+def planned(images=1000, short_side=64, **asked):
+    from byol import recipes, views
+
+    facts = recipes.Facts(images=images, short_side=short_side, device="cpu", cores=2)
+    return recipes.resolve(
+        config.Request(data="x", **asked).folded(), facts, byol.methods.load("byol").Config, views.Pipeline, views.names()
+    )
+
+
+def test_a_setting_given_by_set_is_the_same_as_its_option():
+    by_set, by_option = planned(set=("epochs=3", "batch_size=32")), planned(epochs=3, batch_size=32)
+    assert by_set == by_option
+    assert by_set.warmup_steps < by_set.steps / 10, "the warm-up follows the epochs"
+
+
+def test_tau_follows_the_number_of_updates_under_accumulation():
+    updates = {k: planned(epochs=400, accumulate=k) for k in (1, 4)}
+    assert updates[4].steps == updates[1].steps // 4
+    assert updates[4].method["tau_base"] == planned(epochs=100).method["tau_base"]
+
+
+def test_a_smaller_pass_keeps_the_papers_batch():
+    plan = planned(10_000, recipe="imagenet-r50-1000", batch_size=64)
+    assert plan.settings.batch_size * plan.settings.accumulate == 4096
+    assert "74.3" in plan.expected
+    assert "batch_size" in plan.expected, "what was changed stands beside the published number"
+
+
+@pytest.mark.parametrize(("side", "size"), [(28, 28), (32, 32), (61, 60), (64, 64), (7, 8)])
+def test_small_images_are_trained_at_their_own_size(side, size):
+    plan = planned(short_side=side)
+    assert plan.settings.image_size == size
+    assert ("own size" in plan.reasons["image_size"]) == (side == size)
+
+
+def test_a_word_that_no_option_knows_is_refused_from_python_too():
+    with pytest.raises(ValueError, match="precision is 'fp16'; give one of auto, fp32, bf16"):
+        config.Request(data="x", precision="fp16")
+
+
+def test_a_pair_of_numbers_can_be_set():
+    assert planned(set=("sigma=0.5,1.5",)).views["sigma"] == (0.5, 1.5)
+    with pytest.raises(ValueError, match="two numbers with a comma"):
+        planned(set=("sigma=1.0",))
+
+
+def test_a_run_goes_on_from_another_folder(photos, whole, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    monkeypatch.chdir(photos.parent)
+    byol.train(photos.name, out, image_size=16, workers=0, **{**TINY, "epochs": 1})
+    monkeypatch.chdir(tmp_path)
+    assert run.reopen(out).plan.images == 32
+
+
+def test_a_folder_with_parts_of_a_run_is_refused(photos, whole, tmp_path):
+    (tmp_path / "last.safetensors").write_bytes((whole / "last.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="holds a run already"):
+        byol.train(photos, tmp_path)
+
+
+def test_the_target_is_exported_without_the_data(whole, tmp_path):
+    import shutil
+
+    shutil.copytree(whole, tmp_path / "run")
+    asked = json.loads((tmp_path / "run" / "config.json").read_text())
+    asked["request"]["data"] = "gone"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(asked))
+    byol.export(tmp_path / "run", tmp_path / "target.safetensors", network="target")
+    weights, stored = load_file(tmp_path / "target.safetensors"), load_file(whole / "last.safetensors")
+    assert all(torch.equal(weights[k], stored[f"method/target_encoder.net.{k}"]) for k in weights)
+
+
+def test_an_evaluation_says_what_it_was_made_of_and_leaves_others_beside_it(photos, whole, tmp_path):
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (first,) = byol.evaluate(out, photos, protocols=["knn"], baselines=False)
+    assert any("trained on these images" in note for note in first.notes)
+    assert any("broken.jpg" in note for note in first.notes)
+    byol.evaluate(out, photos, protocols=["knn"], baselines=False)
+    byol.evaluate(out, photos, protocols=["knn"], baselines=False, seed=1)
+    stored = {p.name: json.loads(p.read_text())["asked"]["seed"] for p in (out / "evaluations").iterdir()}
+    assert stored == {"knn.json": 0, "knn-2.json": 1}
+
+
+def test_a_module_of_ones_own_stands_beside_its_random_twin():
+    from byol.encoders import Input, random_twin, wrap
+
+    seen = Input(channels=3, size=16, mean=(0.5,) * 3, std=(0.25,) * 3)
+    own = wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU()), input=seen)
+    own.net[1].running_mean += 5
+    twins = [random_twin(own, seed=s) for s in (0, 0, 1)]
+    assert torch.equal(twins[0].net[0].weight, twins[1].net[0].weight)
+    assert not torch.equal(twins[0].net[0].weight, twins[2].net[0].weight)
+    assert not torch.equal(twins[0].net[0].weight, own.net[0].weight)
+    assert float(twins[0].net[1].running_mean.abs().max()) == 0
+
+    class Bare(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(3, 3, 1, 1))
+
+        def forward(self, x):
+            return torch.nn.functional.conv2d(x, self.weight)
+
+    assert random_twin(wrap(Bare(), input=seen)) is None

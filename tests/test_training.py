@@ -16,7 +16,8 @@ def make_plan(images=64, **changes):
     settings = config.Settings(**{
         "method": "byol", "encoder": "small", "image_size": 8, "views": "small", "epochs": 3, "batch_size": 8, "accumulate": 1,
         "optimizer": "lars", "lr": 4.0, "weight_decay": 1e-4, "momentum": 0.9, "trust_coefficient": 0.01, "warmup_epochs": 0.5,
-        "precision": "fp32", "channels_last": True, "device": "cpu", "seed": 0, "workers": 0, "pretrained": False, "on_collapse": "warn", "log_steps": 2,
+        "precision": "fp32", "channels_last": True,
+            "device": "cpu", "seed": 0, "workers": 0, "pretrained": False, "on_collapse": "warn", "log_steps": 2,
         "checkpoint_minutes": 100.0,
     } | changes)  # fmt: skip
     plan = config.Plan(
@@ -175,6 +176,40 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_left_out_and_reported(t
     assert [row["verdict"] for row in rows].index("WARN") == 3
     assert "not finite" in rows[3]["reason"]
     assert rows[4]["verdict"] == "OK"
+
+
+def test_a_pass_that_is_not_finite_leaves_no_trace_in_the_statistics_of_batch_norm(tmp_path):
+    plan = make_plan(optimizer="sgd", log_steps=1, epochs=1)
+    method, optimizer = build(plan)
+    batches = feed_for(plan)
+
+    def broken(start, stop):
+        for step, views in enumerate(batches(start, stop)):
+            yield tuple(v * math.inf for v in views) if step == 3 else views
+
+    training.fit(tmp_path, plan, method, optimizer, broken)
+    assert all(b.isfinite().all() for b in method.buffers())
+    assert all(p.isfinite().all() for p in method.parameters())
+
+
+def test_tied_weights_are_one_parameter_and_come_back(tmp_path):
+    class Tied(nn.Module):
+        dim = 4
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(self.a(x))
+
+    method = BYOL(Tied(), BYOL.Config(hidden=4, dim=4))
+    groups = method.param_groups()
+    assert sum(len(g["params"]) for g in groups) == len({id(p) for g in groups for p in g["params"]})
+    optimizer = optim.make("sgd", groups, lr=0.1, weight_decay=0.0, momentum=0.9, trust_coefficient=1e-3)
+    checkpoint.save(tmp_path / "last.safetensors", step=3, method=method, optimizer=optimizer)
+    assert checkpoint.restore(tmp_path / "last.safetensors", method=method, optimizer=optimizer) == 3
 
 
 def test_training_leaves_the_global_generator_as_it_was(tmp_path):

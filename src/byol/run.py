@@ -109,6 +109,8 @@ def prepare(request: Request, progress: Progress = lambda what, done, total: Non
     source = open_source(request.data, limit=request.limit, download=request.download)
     memory, source = _in_memory(source, progress)
     stats = statistics(source)
+    if memory is not None and memory.dtype != np.uint8:
+        stats = stats.with_range(float(memory.min()), float(memory.max()))
     device = find_device(request.device)
     bf16_gain, channels_last_gain = gains(device, request.precision)
     facts = recipes.Facts(

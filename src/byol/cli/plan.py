@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from byol import encoders
+from byol import encoders, methods
 from byol.cli.screen import Screen, number, wrapped
 from byol.config import Plan
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 LABEL, NAME = 8, 29  # columns before the names, and before the reasons
 
 
-def show_data(session: Session, out: Path, screen: Screen) -> None:
-    """What was found."""
+def show_data(session: Session, out: Path | None, screen: Screen) -> None:
+    """What was found; `out` is the run folder, None where none is made."""
     source, skipped = session.source, len(session.skipped)
-    left_out = f" ({skipped:,} skipped, listed in {out}/data.json)" if skipped else ""
+    listed = f"listed in {out}/data.json" if out else "`byol doctor` says which"
+    left_out = f" ({skipped:,} skipped, {listed})" if skipped else ""
     labels = "; labels not used" if source.labels is not None else ""
     held = "held in memory" if session.memory is not None else "read as they are needed"
     channels = {1: "grey", 3: "RGB"}.get(source.channels, f"{source.channels} channels")
@@ -49,10 +50,8 @@ def show_plan(session: Session, screen: Screen) -> None:
 def show_whole(session: Session, screen: Screen) -> None:
     """Every setting with its reason, what follows from them, and what each view does: the dry run."""
     plan = session.plan
-    asked = {"data", "set", "recipe", "minutes", "limit", "download"}
     screen.say("Settings (each can be changed with --set KEY=VALUE)")
-    changed = {k: v for k, v in plan.views.items() if k not in asked}
-    for name, value in (dataclasses.asdict(plan.settings) | plan.method | changed).items():
+    for name, value in (dataclasses.asdict(plan.settings) | _options(session)).items():
         _row(screen, f"{name} = {_short(value)}", plan.reasons.get(name, "the default"))
     screen.say("Follows")
     _row(screen, f"{plan.steps:,} steps", f"{number(plan.steps_per_epoch)} an epoch, of {_batch(plan)} images")
@@ -68,6 +67,15 @@ def show_whole(session: Session, screen: Screen) -> None:
         screen.say(" " * LABEL + line)
 
 
+def _options(session: Session) -> dict[str, object]:
+    """Every option of the method, and every number of the view pipelines: one value, or one for each view."""
+    plan = session.plan
+    method = methods.load(plan.settings.method).Config(**plan.method)  # type: ignore[attr-defined]
+    of_views = [dataclasses.asdict(p) for p in session.views.pipelines]
+    views = {k: of_views[0][k] if len({p[k] for p in of_views}) == 1 else " / ".join(_short(p[k]) for p in of_views) for k in of_views[0]}
+    return dataclasses.asdict(method) | views
+
+
 def how_long(session: Session, screen: Screen) -> float:
     """Seconds of the whole run here, by a few steps of a throw-away copy."""
     from byol import run as runs
@@ -79,6 +87,8 @@ def how_long(session: Session, screen: Screen) -> float:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_short(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

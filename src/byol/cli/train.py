@@ -30,7 +30,7 @@ def train(options: Train, screen: Screen) -> int:
     runs.refuse_existing(out)
     session = runs.prepare(request, screen.progress)
     screen.clear()
-    show_data(session, out, screen)
+    show_data(session, None if options.dry_run else out, screen)
     if options.dry_run:
         return _dry_run(options, session, screen)
     show_plan(session, screen)

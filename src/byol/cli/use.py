@@ -10,8 +10,17 @@ from byol.cli.options import Embed, Evaluate, Export, Report
 from byol.cli.screen import Screen, quoted
 
 
+def _say_weights(encoder: str, screen: Screen) -> None:
+    """Before anything is fetched: what, and from where."""
+    if encoder.startswith("timm:"):
+        from byol import encoders
+
+        screen.tell(encoders.pretrained_note(encoder), 9, "Weights  ")
+
+
 def evaluate(options: Evaluate, screen: Screen) -> int:
     """What features are worth, beside the baselines."""
+    _say_weights(options.encoder, screen)
     results = api.evaluate(
         options.encoder,
         options.data,
@@ -48,6 +57,7 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
 def embed(options: Embed, screen: Screen) -> int:
     """Features in a file, with their names."""
     out = options.out
+    _say_weights(options.encoder, screen)
     written = api.embed(
         options.encoder,
         options.data,

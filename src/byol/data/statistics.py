@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,15 @@ class Statistics:
     height: float  # pixels, median
     width: float  # pixels, median
     count: int  # images that were read
+
+    def with_range(self, low: float, high: float) -> Statistics:
+        """The same for another value range: the one of all images, say, where these statistics are of a sample."""
+        if high <= low:
+            return self
+        old, new = self.high - self.low, high - low
+        mean = tuple((m * old + self.low - low) / new for m in self.mean)
+        std = tuple(s * old / new if s != 1.0 else 1.0 for s in self.std)
+        return replace(self, mean=mean, std=std, low=low, high=high)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Options:
     dim: int = 256  # units of the projection
     tau_base: float = 0.996  # target momentum at step 0; reaches 1 at the end
     head_norm: Literal["batch", "layer", "none"] = "batch"  # between the two layers of each head
+    projection_norm: Literal["none", "batch"] = "none"  # none: as in the paper; batch: no scale or shift, as in SimSiam
     predictor: Literal["mlp", "none"] = "mlp"  # none collapses: the paper's ablation, 0.2 %
     projector_rate: float = 1.0  # times the learning rate; mu of the paper's study without a moving average (appendix)
     predictor_rate: float = 1.0  # times the learning rate; lambda there: 10 trains even with tau_base 0
@@ -62,7 +63,9 @@ class BYOL(nn.Module):
         super().__init__()
         c = self.config = config or Options()
         self.encoder = encoder
-        self.projector = projector if projector is not None else mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm)
+        if projector is None:
+            projector = mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm, output_norm=c.projection_norm == "batch")
+        self.projector = projector
         if predictor is None:
             predictor = mlp(c.dim, c.hidden, c.dim, norm=c.head_norm) if c.predictor == "mlp" else nn.Identity()
         self.predictor = predictor
