@@ -120,3 +120,28 @@ def test_impossible_settings_are_refused_by_name():
         optim.LARS([nn.Parameter(torch.ones(1))], lr=0.1, momentum=1.0)
     with pytest.raises(ValueError, match="lars, sgd or adamw"):
         optim.make("adam", [], lr=0.1, weight_decay=0, momentum=0.9, trust_coefficient=1e-3)
+
+
+def test_lightlys_cifar_recipe_takes_lightlys_steps_though_its_loss_is_a_quarter_of_ours():
+    from torch.nn.functional import cosine_similarity
+
+    from byol import recipes
+    from byol.losses import regression_loss
+
+    ours = recipes.load("cifar10-r18-sgd")(recipes.Facts(images=50_000, short_side=32, device="cpu", cores=2)).values
+    g = torch.Generator().manual_seed(0)
+    x, z = (torch.randn(8, 5, dtype=torch.float64, generator=g) for _ in "xz")
+    start = torch.randn(5, 5, dtype=torch.float64, generator=g)
+    ends = []
+    for lr, decay, loss in (
+        (0.06, 5e-4, lambda p: -0.5 * 2 * cosine_similarity(p, z).mean()),  # lightly at batch 128, both directions alike
+        (ours["lr"] * 128 / 256, ours["weight_decay"], lambda p: 2 * regression_loss(p, z)),
+    ):
+        w = start.clone().requires_grad_()
+        optimizer = torch.optim.SGD([w], lr=lr, momentum=0.9, weight_decay=decay)
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss(x @ w).backward()
+            optimizer.step()
+        ends.append(w.detach())
+    torch.testing.assert_close(*ends, rtol=1e-10, atol=1e-12)

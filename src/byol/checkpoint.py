@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -11,15 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-
-def write_atomically(path: Path, text: str) -> None:
-    """The text in the file, or the file as it was: never a part of it."""
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", encoding="utf-8") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
+from byol.files import atomic
 
 
 def save(path: Path, *, step: int, method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -27,15 +18,11 @@ def save(path: Path, *, step: int, method: nn.Module, optimizer: torch.optim.Opt
     tensors = {f"method/{k}": v for k, v in method.state_dict().items()}
     for name, state in _states(method, optimizer).items():
         tensors |= {f"optimizer/{name}/{k}": v for k, v in state.items() if isinstance(v, Tensor)}
-    temporary = path.with_name(path.name + ".partial")
     # Safetensors stores contiguous tensors only, each with memory of its own, which tied weights do not have; loading copies
     # into the layout that training uses.
-    save_file(
-        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata={"byol": json.dumps({"step": step})}
-    )
-    with temporary.open("rb") as f:
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
+    stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(stored, temporary, metadata={"byol": json.dumps({"step": step})})
 
 
 def restore(path: Path, *, method: nn.Module, optimizer: torch.optim.Optimizer) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from byol.data import Source, Unreadable
 from byol.encoders import Input
+from byol.files import atomic
 from byol.run import Session
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
@@ -31,9 +32,8 @@ def write(session: Session, path: Path) -> Path:
     views = session.views.images(crops, numbers, s.seed, 0, input)
     rows = [[whole(image, input) for image in images]] + [[to_rgb(v) for v in view] for view in views]
     names = ["as they are", *(f"view {n}" for n in range(1, len(rows)))]
-    temporary = path.with_name(path.name + ".partial")
-    sheet(rows, names).save(temporary, format="PNG")
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        sheet(rows, names).save(temporary, format="PNG")
     return path
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from byol.encoders import Encoder, load_weights, save_weights
-from byol.encoders.store import atomic, description
+from byol.encoders.store import description
+from byol.files import atomic
 
 ENCODER_FILES = (".safetensors", ".onnx", ".pt2")
 EMBEDDING_FILES = (".parquet", ".npz", ".npy")

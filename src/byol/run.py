@@ -23,6 +23,7 @@ from byol.config import Plan, Request
 from byol.data import Skipped, Source, Statistics, cores, load_memory, open_source, statistics
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
+from byol.files import write_text
 from byol.training import Feed, autocast, rate
 
 OWN = "own"  # the name of an encoder that the user gave as a module
@@ -319,7 +320,7 @@ def _found(data: str, folder: object) -> str:
 
 def write_json(path: Path, content: dict[str, object]) -> None:
     """The content as indented JSON, atomically."""
-    checkpoint.write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, object]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from byol import checkpoint, health
 from byol.config import Plan
+from byol.files import write_text
 from byol.methods import Method, StepOutput
 from byol.optim import learning_rate
 
@@ -229,7 +230,10 @@ def autocast(device: str, precision: str) -> AbstractContextManager[object]:
 def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: Feed, *, seconds: float = 3.0) -> float:
     """Images per second of a training step here, measured on throw-away copies of method and optimiser."""
     s = plan.settings
+    if s.device == "cpu":
+        keep_freed_memory()  # as in the run itself
     timed, images, began = _contract(method.train()), 0, 0.0
+    warm = 1 if s.device == "cpu" and s.image_size > 64 else 5  # passes until memory and clock rates have settled
     for n, views in enumerate(feed(0, 10**9)):
         with autocast(s.device, s.precision):
             out = timed(views)
@@ -238,11 +242,11 @@ def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: 
         optimizer.zero_grad(set_to_none=True)
         timed.after_step(0.0)
         float(out.loss.detach())  # wait for the device
-        if n == 1:
-            began = time.monotonic()  # the first two passes warm up
-        elif n > 1:
+        if n == warm:
+            began = time.monotonic()
+        elif n > warm:
             images += s.batch_size
-            if time.monotonic() - began > seconds and n >= 4:
+            if time.monotonic() - began > seconds and n >= warm + 3:
                 break
     return images / (time.monotonic() - began)
 
@@ -252,7 +256,7 @@ def trim_log(path: Path, step: int) -> list[Record]:
     if not path.exists():
         return []
     kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    checkpoint.write_atomically(path, "".join(line + "\n" for line in kept))
+    write_text(path, "".join(line + "\n" for line in kept))
     return [json.loads(line) for line in kept]
 
 

@@ -100,7 +100,9 @@ def _ended(trained: Trained, session: Session, screen: Screen) -> int:
         return interrupted(trained, screen)
     if outcome.ended == "collapsed":
         screen.tell(f"Stopped at step {outcome.step} (--on-collapse stop). Start again with other settings:", 0)
-        asked = replace(session.request, set=(*session.request.set, outcome.mend))
+        key = outcome.mend.partition("=")[0]
+        others = (pair for pair in session.request.set if pair.partition("=")[0] != key)
+        asked = replace(session.request, set=(*others, outcome.mend))
         screen.tell(shlex.join(["byol", "train", *asked.words()]), 2, "  ")
         code = 1
     else:

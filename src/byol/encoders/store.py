@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -17,6 +15,7 @@ from torch import nn
 from byol.encoders.catalogue import load
 from byol.encoders.encoder import Encoder, wrap
 from byol.encoders.input import Input
+from byol.files import atomic
 
 FORMAT = "byol encoder 1"
 
@@ -110,17 +109,3 @@ def _sha256(path: Path) -> str:
 
 def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1].strip()
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A file to write in place of PATH, with its suffix: it becomes PATH at the end, or vanishes if the block fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb") as f:
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

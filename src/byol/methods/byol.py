@@ -30,8 +30,10 @@ class Options:
     head_norm: Literal["batch", "layer", "none"] = "batch"  # between the two layers of each head
     projection_norm: Literal["none", "batch"] = "none"  # none: as in the paper; batch: no scale or shift, as in SimSiam
     predictor: Literal["mlp", "none"] = "mlp"  # none collapses: the paper's ablation, 0.2 %
-    projector_rate: float = 1.0  # times the learning rate; mu of the paper's study without a moving average (appendix)
-    predictor_rate: float = 1.0  # times the learning rate; lambda there: 10 trains even with tau_base 0
+    # Times the learning rate: mu and lambda of the paper's study without a moving average (appendix), where lambda 10 trains even
+    # with tau_base 0. They are the `lr_scale` of the groups of `param_groups`; a loop of one's own has to multiply by it.
+    projector_rate: float = 1.0
+    predictor_rate: float = 1.0
     target_init: Literal["fresh", "copy"] = "fresh"  # fresh: its own random weights, as released; copy: those of the online network
 
     def __post_init__(self) -> None:

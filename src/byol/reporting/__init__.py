@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from byol.checkpoint import write_atomically
+from byol.files import write_text
 from byol.reporting.curves import curves, legend, timeline
 from byol.reporting.gallery import atlas, drawn_before, neighbours, views
 from byol.reporting.html import Markup, command, join, missing, tag
@@ -37,7 +37,7 @@ def write(runs: Sequence[Path], out: Path, progress: Progress = lambda what, don
     """Write the page; ValueError if a folder is no run. What is missing in a run is said on the page, in a sentence."""
     found = read_all(list(runs))
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, one(found[0], progress) if len(found) == 1 else many(found, progress))
+    write_text(out, one(found[0], progress) if len(found) == 1 else many(found, progress))
 
 
 def one(run: Run, progress: Progress) -> str:

@@ -18,7 +18,7 @@ _CROP = Pipeline(jitter=0.0, gray=0.0, blur=0.0, solarize=0.0)
 _PLANS: dict[str, tuple[Dialect, tuple[Pipeline, ...]]] = {
     "paper": ("paper", _BYOL),
     "torchvision": ("torchvision", _BYOL),
-    "small": ("paper", _SMALL),
+    "small": ("torchvision", _SMALL),
     "crop": ("paper", (_CROP, _CROP)),
 }
 
@@ -33,7 +33,7 @@ def load(name: str, *, size: int, channels: int = 3, color: Color | None = None,
 
     paper        T and T' of Grill et al. 2020, appendix B, with the ops of the released JAX code
     torchvision  the same numbers with torchvision's ColorJitter and reflected blur, the usual substitute
-    small        for images up to 64 px: `paper` without blur; solo-learn's CIFAR recipe (scripts/pretrain/cifar/byol.yaml)
+    small        for images up to 64 px: `torchvision` without blur; solo-learn's CIFAR recipe (scripts/pretrain/cifar/byol.yaml)
     crop         random resized crop and flip alone; the ablation "crop only" (Grill et al. 2020, section 5)
 
     `color`: "rgb" for red, green and blue (the default with 3 channels), "channels" for any other (see `describe`).
