@@ -3,6 +3,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -337,6 +338,11 @@ def test_a_run_that_collapses_is_stopped_with_exit_code_1_when_asked(tmp_path):
     assert json.loads(call.out)["ended"] == "collapsed"
     assert "COLLAPSED at step" in call.err
     assert "--on-collapse stop" in call.err
+    again = shlex.split(" ".join(call.err.split("other settings:")[1].split()))
+    assert again[:3] == ["byol", "train", str(photos)]
+    assert "tau_base=0.99" in again
+    assert "tau_base=0" not in again
+    assert {"--encoder", "--batch-size", "head_norm=none", "lr=3"} <= set(again), "what was asked stays"
 
 
 def test_the_doctor_names_the_network_and_the_time_of_the_run_that_it_suggests(story):
