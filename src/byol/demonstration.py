@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 # nothing: with flips alone 10 points are lost at 1 % of the labels.
 SETTINGS = (
     *("views=small", "flip=0", "gray=0", "solarize=0", "min_area=0.6"),
-    *("lr=0.5", "weight_decay=5e-4", "tau_base=0.99", "hidden=512", "dim=128", "predictor_rate=1", "projection_norm=none"),
+    *(
+        "lr=0.5",
+        "weight_decay=5e-4",
+        "tau_base=0.99",
+        "hidden=512",
+        "dim=128",
+        "predictor_rate=1",
+        "projection_norm=none",
+        "target_init=fresh",
+    ),
 )
 ENCODER, EPOCHS, BATCH, SIZE = "small-w32-n3", 60, 64, 8
 

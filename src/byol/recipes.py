@@ -80,7 +80,8 @@ def _auto_cpu(c: Choices, facts: Facts, size: int) -> None:
     c.put(why, encoder=encoder, hidden=1024, dim=256)
     c.put("milder crops than the paper's 0.08: a short run cannot use the hardest", min_area=0.2)
     # Chosen on CIFAR-10 (docs/results.md): the gain of the first hour, which is what a CPU has.
-    c.put("learns faster in the first hour (docs/results.md)", projection_norm="batch", predictor_rate=10.0, saturation=0.4, solarize=0.0)
+    why = "learns faster in the first hour (docs/results.md)"
+    c.put(why, projection_norm="batch", predictor_rate=10.0, target_init="copy", saturation=0.4, solarize=0.0)
 
 
 def _auto_gpu(c: Choices, facts: Facts, size: int) -> None:
@@ -108,8 +109,8 @@ def _tau(updates: int) -> float:
 
 
 def _decay(updates: int) -> float:
-    """Weight decay such that lr x decay, summed over the run, stays what it was in the runs it was chosen on; at most 0.01."""
-    return min(1e-2, float(f"{5 / updates:.1g}"))
+    """Weight decay such that lr x decay, summed over the run, stays what it was in the runs it was chosen on; at most 0.02."""
+    return min(0.02, float(f"{10 / updates:.2g}"))
 
 
 def _paper(c: Choices, facts: Facts, epochs: int, lr: float, weight_decay: float, tau: float, batch: int = 4096) -> Choices:
