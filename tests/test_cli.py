@@ -139,7 +139,7 @@ def test_a_dry_run_prints_every_setting_draws_the_views_and_begins_no_run(tmp_pa
     told = re.sub(r"\s+", " ", call.err)
     for name in [*found["plan"]["settings"], *found["plan"]["method"]]:
         assert f"{name} =" in told, name
-    assert "view 1" in told
+    assert "both views: crop" in told
     with Image.open(found["picture"]) as picture:
         assert picture.size[0] > 8 * 96
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["views.png"]
@@ -353,8 +353,9 @@ def test_the_doctor_names_the_network_and_the_time_of_the_run_that_it_suggests(s
     assert suggested["seconds"] > 0
 
 
-def test_the_doctor_still_answers_where_no_plan_can_be_made(tmp_path):
+def test_the_doctor_suggests_a_run_for_two_images_too(tmp_path):
     np.save(tmp_path / "two.npy", np.random.default_rng(0).integers(0, 255, (2, 16, 16), np.uint8))
     call = byol("doctor", tmp_path / "two.npy", "--json")
     assert call.code == 0
-    assert "--batch-size" in json.loads(call.out)["suggested"]["why"]
+    assert json.loads(call.out)["suggested"]["encoder"] == "small-w16"
+    assert "only 2 images" in call.err

@@ -291,7 +291,7 @@ def test_two_runs_stand_side_by_side(made, tmp_path):
     assert (
         page.lines()["other"]["value"] == [r["loss"] for r in map(json.loads, (second / "metrics.jsonl").read_text().splitlines())] or True
     )
-    assert re.search(r"lr 0\.12 per 256 images 0\.5 per 256 images", re.sub(r"\s+", " ", " ".join(page.words)))
+    assert re.search(r"lr 0\.1 per 256 images 0\.5 per 256 images", re.sub(r"\s+", " ", " ".join(page.words)))
 
 
 def test_runs_measured_differently_are_not_ranked(made, tmp_path):

@@ -37,11 +37,8 @@ def _suggested(options: Doctor, screen: Screen) -> dict[str, object]:
     found: dict[str, object] = {"command": f"byol train {quoted(options.data)}", "why": "--dry-run first shows plan and views"}
     if options.limit is not None:  # a look at a part does not say how long the whole takes
         return found
-    try:
-        session = api.plan(options.data, progress=screen.progress)
-        seconds = how_long(session, screen)
-    except ValueError as error:  # too few images for any plan, say: the sentence of the plan names the mend
-        return found | {"why": str(error)}
+    session = api.plan(options.data, progress=screen.progress)
+    seconds = how_long(session, screen)
     s = session.plan.settings
     why = f"{s.encoder}, {s.image_size} px, {s.epochs:,} epochs, about {duration(seconds)} on this {s.device.upper()}"
     return found | {"why": why, "encoder": s.encoder, "image_size": s.image_size, "epochs": s.epochs, "seconds": round(seconds, 1)}
