@@ -86,8 +86,8 @@ class Run:
             asked = replace(asked, minutes=None, epochs=epochs)
         if asked.precision == "auto" and decided.get("precision") in ("fp32", "bf16"):
             asked = replace(asked, precision=decided["precision"])  # type: ignore[arg-type]  # one of the two
-        if decided.get("channels_last") is False:
-            asked = replace(asked, set=(*asked.set, "channels_last=false"))
+        if isinstance(layout := decided.get("channels_last"), bool) and not any(p.startswith("channels_last=") for p in asked.set):
+            asked = replace(asked, set=(*asked.set, f"channels_last={str(layout).lower()}"))  # measured, like the precision
         data, *options = asked.words()
         if asked.encoder == self.settings.get("encoder") == OWN:
             return f"# trained an encoder of your own, from Python: byol.train({data!r}, encoder=your_module)"
