@@ -15,7 +15,11 @@ def atomic(path: Path) -> Iterator[Path]:
     # Always the same name: what a kill leaves behind is written over the next time.
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        # Some writers (safetensors) make files that only their owner can read; whoever may read the run may read these.
+        temporary.chmod(mode)
         with temporary.open("rb") as f:
             os.fsync(f.fileno())
         os.replace(temporary, path)

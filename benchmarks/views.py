@@ -1,0 +1,215 @@
+"""Views: from JPEG files to what the networks see, on a CPU, beside lightly's `BYOLTransform` and the cost of decoding alone.
+
+    uv run --group bench python benchmarks/views.py            # about 3 minutes; --tiny: seconds, to see that it works
+
+Photos of 500x375 pixels are cut from the two that scikit-learn carries. Every contender works on the same ones, in turns, on one core
+unless the table says otherwise; figures are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from measure import Job, cores, finish, peer, side_by_side, table
+from PIL import Image
+
+from byol import views
+from byol.data import HostBatches, Source, open_source, read_image
+from byol.encoders import Input
+from byol.feeds import HostFeed, MemoryFeed
+from byol.views import draws
+from byol.views.blur import blur
+
+INPUT = Input(channels=3, size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+Figures = dict[str, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tiny", action="store_true", help="few images, one round: to see that it works")
+    asked = parser.parse_args()
+    count, rounds = (4, 1) if asked.tiny else (32, 9)
+    result: dict[str, object] = {"images": count, "rounds": rounds}
+    with tempfile.TemporaryDirectory() as folder:
+        source = photos(Path(folder), count)
+        with cores(1):
+            result["224_px"] = at_224(source, rounds)
+            result["blur_224_px_ms"] = blurs(rounds)
+            result["32_px"] = at_32(8 if asked.tiny else 256, rounds)
+        large = photos(Path(folder) / "large", max(2, count // 8), scale=5)
+        with cores(1):
+            result["large_photos"] = large_photos(large, rounds)
+        result["feed"] = feeding(source, 1 if asked.tiny else 3)
+    finish("views", result)
+
+
+def photos(folder: Path, count: int, *, scale: int = 1) -> Source:
+    """Windows of 500x375 pixels of two real photos, saved as JPEG of quality 92, about 3.4 bits a pixel."""
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        photo = load_sample_images().images[number % 2]
+        top, left = rng.integers(0, photo.shape[0] - 375 + 1), rng.integers(0, photo.shape[1] - 500 + 1)
+        window = Image.fromarray(photo[top : top + 375, left : left + 500])
+        window.resize((500 * scale, 375 * scale), Image.Resampling.BICUBIC).save(folder / f"{number:04}.jpg", quality=92)
+    return open_source(folder)
+
+
+def encoded(source: Source) -> list[bytes]:
+    return [Path(source.spec, name).read_bytes() for name in source.names]
+
+
+def rates(jobs: dict[str, Job], images: int, rounds: int) -> Figures:
+    """Images per second of each job."""
+    return {name: images / t.median for name, t in side_by_side(jobs, rounds=rounds).items()}
+
+
+def show(title: str, unit: str, figures: Figures, beside: str | None) -> None:
+    """The table of one comparison: figures, and their ratio to one of them."""
+    base = figures.get(beside) if beside else None
+    rows = [(name, f"{value:,.0f}", f"{value / base:.2f}" if base else "") for name, value in figures.items()]
+    table(title, ("", unit, f"x {beside.split(',')[0]}" if base and beside else ""), rows)
+
+
+LIGHTLY = "lightly BYOLTransform, all of it"
+
+
+def at_224(source: Source, rounds: int) -> Figures:
+    """JPEG files to two views of 224 px: decoding alone, the host stage, everything."""
+    blobs, n = encoded(source), len(source)
+    plan = views.load("torchvision", size=224)
+    host = HostBatches(source, plan, n=n, batch=n, seed=0)
+    ids, crops, _ = host[0]
+    jobs: dict[str, Job] = decoders(blobs)
+    if peer("lightly"):
+        transform = lightly_transform(224)
+        jobs[LIGHTLY] = lambda: [transform(Image.open(io.BytesIO(b)).convert("RGB")) for b in blobs]
+    jobs["byol, decode only"] = lambda: [read_image(b) for b in blobs]
+    jobs["byol, host stage"] = lambda: host[0]
+    jobs["byol, device stage"] = lambda: plan.device(crops, ids, 0, 0, INPUT)
+    jobs["byol, both stages"] = lambda: plan.device(host[0].crops, ids, 0, 0, INPUT)
+    figures = rates(jobs, n, rounds)
+    show("JPEG of 500x375 to two views of 224 px, one core", "images/s", figures, LIGHTLY)
+    return figures
+
+
+def decoders(blobs: list[bytes]) -> dict[str, Job]:
+    """What decoding costs at least, and with two plain resizes."""
+    jobs: dict[str, Job] = {}
+    if peer("simplejpeg"):
+        import simplejpeg
+
+        jobs["decode alone, simplejpeg"] = lambda: [simplejpeg.decode_jpeg(b) for b in blobs]
+        if peer("cv2"):
+            import cv2
+
+            def resized(blob: bytes) -> list[object]:
+                image = simplejpeg.decode_jpeg(blob)
+                return [cv2.resize(image[40:340, 50:450], (224, 224)) for _ in range(2)]
+
+            jobs["decode + two bilinear resizes, simplejpeg, OpenCV"] = lambda: [resized(b) for b in blobs]
+    return jobs
+
+
+def lightly_transform(size: int, blur: bool = True) -> Callable[[Image.Image], list[torch.Tensor]]:
+    """Both views of lightly, with the distributions of the plan `torchvision`."""
+    from lightly.transforms import BYOLTransform
+    from lightly.transforms.byol_transform import BYOLView1Transform, BYOLView2Transform
+
+    first, second = (1.0, 0.1) if blur else (0.0, 0.0)
+    return BYOLTransform(
+        BYOLView1Transform(input_size=size, gaussian_blur=first), BYOLView2Transform(input_size=size, gaussian_blur=second)
+    )
+
+
+def large_photos(source: Source, rounds: int) -> Figures:
+    """Photos of 2500x1875 pixels, where decoding is nearly all."""
+    blobs, n = encoded(source), len(source)
+    host = HostBatches(source, views.load("torchvision", size=224), n=n, batch=n, seed=0)
+    jobs: dict[str, Job] = {k: v for k, v in decoders(blobs).items() if "alone" in k}
+    if peer("lightly"):
+        transform = lightly_transform(224)
+        jobs[LIGHTLY] = lambda: [transform(Image.open(io.BytesIO(b)).convert("RGB")) for b in blobs]
+    jobs["byol, host stage"] = lambda: host[0]
+    figures = rates(jobs, n, rounds)
+    show("JPEG of 2500x1875 to two crops of 224 px, one core", "images/s", figures, LIGHTLY)
+    return figures
+
+
+def blurs(rounds: int) -> Figures:
+    """Milliseconds to blur one view of 224 px with 23 taps: sigmas drawn as in T, for every sample its own."""
+    x, ids = torch.rand(16, 3, 224, 224), torch.arange(16)
+    u = draws.for_device(0, 0, 0, ids, None)[:, draws.SIGMA]
+    weights = kernels(0.1 + 1.9 * u[:, 0])
+
+    def depthwise() -> torch.Tensor:
+        y = torch.nn.functional.pad(x, (11, 11, 11, 11), mode="reflect").reshape(1, 48, 246, 246)
+        y = torch.nn.functional.conv2d(y, weights[:, None, None, :], groups=48)
+        return torch.nn.functional.conv2d(y, weights[:, None, :, None], groups=48)
+
+    jobs: dict[str, Job] = {
+        "two depthwise convolutions": depthwise,
+        "byol": lambda: blur(x, u, sigma=(0.1, 2.0), taps=23, border="reflect"),
+    }
+    if peer("cv2"):
+        import cv2
+
+        bytes_ = (x.permute(0, 2, 3, 1) * 255).byte().numpy()
+        jobs["OpenCV, 8 bit"] = lambda: [cv2.GaussianBlur(i, (23, 23), 0.1 + 1.9 * float(s)) for i, s in zip(bytes_, u[:, 0], strict=True)]
+    figures = {name: 1000 * t.median / 16 for name, t in side_by_side(jobs, rounds=rounds).items()}
+    table("Blur of one view of 224 px, 23 taps, one core", ("", "ms"), [(k, f"{v:.2f}") for k, v in figures.items()])
+    return figures
+
+
+def kernels(sigma: torch.Tensor) -> torch.Tensor:
+    """(B,) widths -> (3 B, 23) weights, one for each channel."""
+    w = torch.exp(-torch.arange(-11, 12).square() / (2 * sigma[:, None].square()))
+    return (w / w.sum(1, keepdim=True)).repeat_interleave(3, 0)
+
+
+def at_32(count: int, rounds: int) -> Figures:
+    """Images of 32 px in memory to pairs of views."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(i) for i in images]
+    jobs: dict[str, Job] = {}
+    if peer("lightly"):
+        transform, plain = lightly_transform(32), lightly_transform(32, blur=False)
+        jobs["lightly BYOLTransform"] = lambda: [transform(p) for p in pictures]
+        jobs["lightly BYOLTransform, no blur"] = lambda: [plain(p) for p in pictures]
+    for name, plan in (("byol", views.load("torchvision", size=32)), ("byol, no blur", views.load("small", size=32))):
+        feed = MemoryFeed(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), plan, INPUT, batch=count, seed=0, device="cpu")
+        jobs[name] = lambda feed=feed: next(feed(0, 1))
+    figures = rates(jobs, count, rounds)
+    show("Images of 32 px in memory to two views, one core", "pairs/s", figures, "lightly BYOLTransform")
+    return figures
+
+
+def feeding(source: Source, rounds: int) -> Figures:
+    """Everything as a run does it, with worker processes: pairs of views of 224 px a second, on one core and on two."""
+    steps = 2 if rounds == 1 else 12
+    figures: Figures = {}
+    for count in (1, 2):
+        jobs: dict[str, Job] = {}
+        for workers in (0, 1, 2):
+            feed = HostFeed(
+                source, views.load("torchvision", size=224), INPUT, batch=len(source), seed=0, device="cpu", workers=workers
+            )
+            jobs[f"{workers} worker processes"] = lambda feed=feed: [None for _ in feed(0, steps)]
+        with cores(count):
+            found = rates(jobs, steps * len(source), rounds)
+        figures |= {f"{count} core{'s' * (count > 1)}, {name}": value for name, value in found.items()}
+    show("The whole feed, start of the workers included", "images/s", figures, "1 core, 0 worker processes")
+    return figures
+
+
+if __name__ == "__main__":
+    main()
