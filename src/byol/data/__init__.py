@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from byol.data.compact import Names
 from byol.data.decode import read_image
 from byol.data.doctor import describe, doctor
 from byol.data.doctor_report import DoctorReport
@@ -25,6 +26,7 @@ __all__ = [
     "HostBatch",
     "HostBatches",
     "Kind",
+    "Names",
     "Reader",
     "Skipped",
     "Source",

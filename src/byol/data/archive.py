@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from byol.data import sniff
-from byol.data.encoded import Blobs, source_of
-from byol.data.folder import hidden
+from byol.data.compact import Names
+from byol.data.encoded import Blobs, look, source_of
 from byol.data.header import bytes_file
 from byol.data.labels import from_folders
+from byol.data.listing import hidden
 from byol.data.source import Progress, Skipped, Source, Unreadable, bytewise
 
 MEMBER_LIMIT: Final = 1 << 30  # bytes; a member that unpacks to more is no photo
@@ -43,13 +44,13 @@ def open_archive(spec: str, path: Path, *, limit: int | None = None, progress: P
         raise ValueError(f"{spec} is a damaged archive ({error}); make or fetch it again") from error
     return source_of(
         blobs,
+        look(blobs, progress),
         spec=spec,
         kind="archive",
-        labels=lambda used: from_folders([blobs.names[i] for i in used]),
+        labels=lambda used: from_folders(blobs.names.take(used)),
         limit=limit,
         skipped=skipped,
         ignored=ignored,
-        progress=progress,
     )
 
 
@@ -86,7 +87,7 @@ class _Zip:
     """The members of a zip file, unpacked one by one; zipfile guards its file position, so threads may share it."""
 
     path: str
-    names: Sequence[str]
+    names: Names
     members: Sequence[str]
     _file: zipfile.ZipFile | None = field(default=None, repr=False)
     _process: int = 0  # that opened it
@@ -138,7 +139,7 @@ def _open_zip(path: Path) -> tuple[Blobs, list[Skipped], int]:
             else:
                 members[_plain(info.filename)] = info.filename
     names = sorted(members, key=bytewise)
-    return _Zip(str(path), names, [members[n] for n in names]), [], ignored
+    return _Zip(str(path), Names.of(names), [members[n] for n in names]), [], ignored
 
 
 @dataclass
@@ -146,7 +147,7 @@ class _Tar:
     """The members of an uncompressed tar file: slices of the mapped file."""
 
     path: str
-    names: Sequence[str]
+    names: Names
     places: Sequence[tuple[int, int]]  # (offset, size) in bytes
     _map: mmap.mmap | None = field(default=None, repr=False)
 
@@ -172,7 +173,7 @@ class _PackedTar:
     """The images of a compressed tar, which cannot be read from the middle: kept in memory, unpacked once per process."""
 
     path: str
-    names: Sequence[str]
+    names: Names
     _data: dict[str, bytes] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -200,8 +201,8 @@ def _open_tar(path: Path) -> tuple[Blobs, list[Skipped], int]:
     members = _unpack(path) if packed else _index(path)
     names = sorted(members.places, key=bytewise)
     if packed:
-        return _PackedTar(str(path), names, members.data), members.skipped, members.ignored
-    return _Tar(str(path), names, [members.places[n] for n in names]), members.skipped, members.ignored
+        return _PackedTar(str(path), Names.of(names), members.data), members.skipped, members.ignored
+    return _Tar(str(path), Names.of(names), [members.places[n] for n in names]), members.skipped, members.ignored
 
 
 def _index(path: Path) -> _Members:

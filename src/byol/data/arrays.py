@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from byol.data import sniff
+from byol.data.compact import Names
 from byol.data.decode import as_depth, channels_first, finite
 from byol.data.encoded import limited
 from byol.data.labels import Labels, from_values
@@ -124,7 +125,7 @@ def _source(
     axes = ", ".join(layout)
     return Source(
         spec=spec,
-        names=[str(i) for i in range(n)],
+        names=Names.of(map(str, range(n))),
         reader=ArrayReader(layout, dtype, path, key, x),
         channels=channels,
         dtype=dtype,

@@ -36,7 +36,7 @@ def doctor(
 
     Raises ValueError as `open_source` does when there is no image at all.
     """
-    source = spec if isinstance(spec, Source) else open_source(spec, limit=limit, download=download, root=root)
+    source = spec if isinstance(spec, Source) else open_source(spec, limit=limit, download=download, root=root, fresh=True)
     looks = each(lambda i: _look(source, i), range(len(source)), progress)
     bad = {i: look for i, look in enumerate(looks) if isinstance(look, str)}
     good = [look for look in looks if isinstance(look, _Look)]
@@ -93,7 +93,7 @@ def _folders(source: Source) -> int:
     """How many folders hold the images; 0 for data without folders."""
     if source.kind not in ("folder", "archive", "list"):
         return 0
-    return len({PurePosixPath(name).parent for name in source.names})
+    return len({PurePosixPath(folder) for folder in source.names.folders()[0]})
 
 
 def _count(headers: Headers, part: str) -> dict[str, int]:

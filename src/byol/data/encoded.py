@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +12,12 @@ from typing import BinaryIO, Final, Protocol
 import numpy as np
 
 from byol.data import sniff
+from byol.data.compact import Names, narrow
 from byol.data.decode import coerce, decode, file_error
-from byol.data.header import Header, columns, inspect
+from byol.data.header import Header, inspect
 from byol.data.labels import Labels, spread
-from byol.data.parallel import each
-from byol.data.source import Depth, Pixels, Progress, Rows, Skipped, Source, SourceKind, Unreadable, shown
+from byol.data.parallel import stream
+from byol.data.source import Depth, Headers, Ids, Kind, Pixels, Progress, Rows, Skipped, Source, SourceKind, Unreadable, shown
 
 GIVE: Final = "Give a folder with .jpg, .png, .webp, .tif, .bmp or .gif files, an archive, a list or an .npz."
 _WIDTHS: Final[tuple[Depth, ...]] = ("uint8", "uint16", "float32")
@@ -25,7 +27,7 @@ class Blobs(Protocol):
     """Encoded files by index; pickles small."""
 
     @property
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Names: ...
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         """The file, open at its start, and its size in bytes; raises OSError or Unreadable."""
@@ -41,13 +43,14 @@ class Files:
     """Files below a root; a name may also be an absolute path."""
 
     root: str
-    names: Sequence[str]
+    names: Names
 
     def path(self, index: int) -> str:
         return os.path.join(self.root, self.names[index])
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
-        file = open(self.path(index), "rb")  # noqa: SIM115 - the caller closes it
+        # Without a buffer: a header takes two reads, and a buffer's own would be more.
+        file = open(self.path(index), "rb", buffering=0)  # noqa: SIM115 - the caller closes it
         return file, os.fstat(file.fileno()).st_size
 
     def load(self, index: int) -> bytes:
@@ -71,46 +74,88 @@ class EncodedReader:
         return coerce(decode(data), self.channels, self.dtype)
 
 
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What a look at every blob found."""
+
+    headers: Headers  # a row for every blob; its kind is -1 for what is no image and for the unreadable
+    bad: dict[int, str]  # the unreadable: {index: reason}
+
+
+def look(blobs: Blobs, progress: Progress | None = None) -> Looked:
+    """Reads every header; none is decoded unless its file seems cut off. progress(done, total) is called on the way."""
+    # Numbers one after the other: a million header objects would take several times the memory of what is kept.
+    height, width, nbytes, kind = array("i"), array("i"), array("q"), array("h")
+    kinds: dict[Kind, int] = {}
+    bad: dict[int, str] = {}
+    for results in stream(lambda i: _look(blobs, i), range(len(blobs.names)), progress):
+        for found in results:
+            if isinstance(found, str):
+                bad[len(kind)] = found
+            header = found if isinstance(found, Header) else _NO_HEADER
+            height.append(header.height)
+            width.append(header.width)
+            nbytes.append(header.nbytes)
+            kind.append(kinds.setdefault(header.kind, len(kinds)) if header is found else -1)
+    numbers = (np.array(height), np.array(width), np.array(nbytes), np.array(kind))
+    return Looked(Headers(*numbers, tuple(kinds)), bad)
+
+
+_NO_HEADER: Final = Header(Kind("", "", 0, "uint8"), 0, 0, 0)
+
+
 def source_of(
     blobs: Blobs,
+    looked: Looked,
     *,
     spec: str,
     kind: SourceKind,
-    labels: Callable[[list[int]], Labels],
+    labels: Callable[[Ids], Labels],
     limit: int | None = None,
     skipped: Sequence[Skipped] = (),
     ignored: int = 0,
-    progress: Progress | None = None,
 ) -> Source:
-    """Blobs -> the source of those that are readable images; `labels` gets the indices that are used.
+    """Blobs and what a look at them found -> the source of the readable images; `labels` gets the indices that are used.
 
-    Every header is read, none decoded unless its file seems cut off. All grey: 1 channel; any colour: 3, grey repeated. The
-    widest depth wins. When .npy files have other channel counts, the most frequent count wins and the others are skipped.
+    All grey: 1 channel; any colour: 3, grey repeated. The widest depth wins. When .npy files have other channel counts, the most
+    frequent count wins and the others are skipped.
     """
-    looked = each(lambda i: _look(blobs, i), range(len(blobs.names)), progress)
-    headers = {i: h for i, h in enumerate(looked) if isinstance(h, Header)}
-    bad = {i: s for i, s in enumerate(looked) if isinstance(s, str)}
-    if not headers:
-        raise ValueError(_nothing(spec, blobs, bad, skipped, ignored))
-    channels, dtype, notes = _agree(list(headers.values()))
-    bad |= {i: f"{h.kind.channels} channels where most have {channels}" for i, h in headers.items() if not _fits(h.kind.channels, channels)}
-    used = [i for i in headers if i not in bad]
+    headers = looked.headers
+    if not (headers.kind >= 0).any():
+        raise ValueError(_nothing(spec, blobs, looked.bad, skipped, ignored))
+    channels, dtype, notes = _agree(headers)
+    fits = [_fits(k.channels, channels) for k in headers.kinds]
+    usable = np.array([*fits, False])[headers.kind]  # a kind of -1 is the last of these
+    used = np.flatnonzero(usable)
+    bad = looked.bad | {
+        int(i): f"{headers.kinds[headers.kind[i]].channels} channels where most have {channels}"
+        for i in np.flatnonzero(~usable & (headers.kind >= 0))
+    }
     found = labels(used)
+    reader = EncodedReader(blobs, channels, dtype)
+    whole = len(used) == len(blobs.names)
     source = Source(
         spec=spec,
-        names=[blobs.names[i] for i in used],
-        reader=Rows(EncodedReader(blobs, channels, dtype), np.array(used, np.int64)),
+        names=blobs.names if whole else blobs.names.take(used),
+        reader=reader if whole else Rows(reader, narrow(used)),
         channels=channels,
         dtype=dtype,
         labels=found.values,
         classes=list(found.classes),
         skipped=[*skipped, *(Skipped(blobs.names[i], bad[i]) for i in sorted(bad))],
         kind=kind,
-        headers=columns([headers[i] for i in used]),
-        ignored=ignored + len(looked) - len(used) - len(bad),
+        headers=_compact(headers if whole else headers.take(used), fits),
+        ignored=ignored + len(blobs.names) - len(used) - len(bad),
         notes=tuple(n for n in (*notes, found.note) if n),
     )
     return limited(source, limit)
+
+
+def _compact(headers: Headers, used: Sequence[bool]) -> Headers:
+    """The same with only the kinds that are used, in narrow columns."""
+    numbers = narrow(np.maximum(np.cumsum(used) - 1, 0))
+    kinds = tuple(k for k, use in zip(headers.kinds, used, strict=True) if use)
+    return Headers(headers.height, headers.width, narrow(headers.nbytes), numbers[headers.kind], kinds)
 
 
 def limited(source: Source, limit: int | None) -> Source:
@@ -135,12 +180,14 @@ def _look(blobs: Blobs, index: int) -> Header | str | None:
         return str(error)
 
 
-def _agree(headers: Sequence[Header]) -> tuple[int, Depth, list[str]]:
+def _agree(headers: Headers) -> tuple[int, Depth, list[str]]:
     """Headers -> (channels, depth, notes) that all can be read as."""
-    counts = Counter(h.kind.channels for h in headers)
+    counts: Counter[int] = Counter()
+    for number, kind in enumerate(headers.kinds):
+        counts[kind.channels] += int(np.count_nonzero(headers.kind == number))
     most = max(counts, key=lambda c: (counts[c], -c))
     channels = 3 if most in (1, 3) and 3 in counts else most
-    depths = {h.kind.dtype for h in headers if _fits(h.kind.channels, channels)}
+    depths = {k.dtype for k in headers.kinds if _fits(k.channels, channels)}
     widest = max(depths, key=_WIDTHS.index)
     notes = []
     if "float32" in depths and len(depths) > 1:

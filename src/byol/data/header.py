@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from byol.data import decode, sniff
-from byol.data.source import Headers, Kind, Unreadable
+from byol.data.quick import FIRST, plain
+from byol.data.source import Kind, Unreadable
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What is known of one sample without decoding it."""
 
     kind: Kind
@@ -29,7 +27,8 @@ def inspect(file: BinaryIO, size: int, name: str) -> Header | None:
 
     The content decides, not the name; but a file that is called .jpg and is no image at all is worth telling.
     """
-    head = file.read(sniff.HEAD)
+    first = file.read(FIRST)
+    head = first[: sniff.HEAD]
     form = sniff.format_of(head)
     if form is None:
         promised = sniff.promised(name)
@@ -37,7 +36,7 @@ def inspect(file: BinaryIO, size: int, name: str) -> Header | None:
             return None
         raise Unreadable("0 bytes" if size == 0 else f"not {_article(promised)} (starts with {sniff.start_of(head)})")
     try:
-        return _npy(file, size) if form == "NPY" else _image(file, size, form, head)
+        return _npy(file, size) if form == "NPY" else _image(file, size, form, first)
     except Unreadable:
         raise
     except Exception as error:  # Pillow's plug-ins raise nearly every type of exception on damaged bytes
@@ -53,15 +52,30 @@ def _tail(file: BinaryIO, size: int) -> bytes:
     return file.read(sniff.TAIL)
 
 
-def _image(file: BinaryIO, size: int, form: str, head: bytes) -> Header:
-    tail = _tail(file, size)
+def _image(file: BinaryIO, size: int, form: str, first: bytes) -> Header:
+    head, tail = first[: sniff.HEAD], _tail(file, size)
+    whole = sniff.looks_whole(form, head, tail, size)
+    found = plain(form, first) if whole else None
+    if found is not None:
+        return Header(found.kind, found.height, found.width, size)
+    if not isinstance(file, io.FileIO):
+        return _by_pillow(file, size, form, whole)
+    # Pillow reads in small steps, each of which would be a call to the system without a buffer.
+    buffered = io.BufferedReader(file)
+    try:
+        return _by_pillow(buffered, size, form, whole)
+    finally:
+        buffered.detach()  # dropped, it would close the file, whose end may still be asked for
+
+
+def _by_pillow(file: BinaryIO, size: int, form: str, whole: bool) -> Header:
     file.seek(0)
     image = decode.open_image(file, form)
     height, width, kind = image.height, image.width, decode.kind_of_image(image)
     # Only a header that holds EXIF is searched: asking a PNG without it would decode the PNG.
     if "exif" in image.info and decode.orientation(image) >= 5:
         height, width = width, height
-    if not sniff.looks_whole(form, head, tail, size) or _strips_end(image) > size:
+    if not whole or _strips_end(image) > size:
         file.seek(0)
         decode.decode(file.read())
     return Header(kind, height, width, size)
@@ -91,13 +105,6 @@ def _npy(file: BinaryIO, size: int) -> Header:
     height, width, channels = decode.channels_last(np.broadcast_to(np.zeros((), np.uint8), shape)).shape
     colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     return Header(Kind("npy", colour, channels, decode.depth_of(dtype)), height, width, size)
-
-
-def columns(headers: Sequence[Header]) -> Headers:
-    """Headers, one after the other -> the same as columns."""
-    kinds: dict[Kind, int] = {}
-    rows = np.array([(h.height, h.width, h.nbytes, kinds.setdefault(h.kind, len(kinds))) for h in headers], np.int64).reshape(-1, 4)
-    return Headers(rows[:, 0].astype(np.int32), rows[:, 1].astype(np.int32), rows[:, 2].copy(), rows[:, 3].astype(np.int32), tuple(kinds))
 
 
 def bytes_file(data: bytes) -> tuple[BinaryIO, int]:

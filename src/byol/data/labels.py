@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from byol.data.source import Ids, bytewise
+from byol.data.compact import Integers, Names, bytewise
+from byol.data.source import Ids
 
 SPLITS: Final = frozenset({"train", "training", "trainval", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 
@@ -28,7 +29,7 @@ def from_folders(names: Sequence[str]) -> Labels:
 
     Folders called train, val, test and the like on that level are splits, not classes: then the level below them counts.
     """
-    folders = [name.split("/")[:-1] for name in names]
+    folders, at = _folders(names)
     level = _first_level(folders)
     if level is None:
         return Labels()
@@ -39,7 +40,14 @@ def from_folders(names: Sequence[str]) -> Labels:
         level += 1
         if any(len(f) <= level for f in folders) or len({f[level] for f in folders}) < 2:
             return Labels(note=note)
-    return _encode([f[level] for f in folders], note)
+    labels = _encode([f[level] for f in folders], note)
+    return labels if labels.values is None else replace(labels, values=labels.values[at])
+
+
+def _folders(names: Sequence[str]) -> tuple[list[list[str]], Integers]:
+    """The distinct folders of the names, each as its parts, and (N,) which of them each name is in."""
+    folders, at = Names.of(names).folders()
+    return [folder.split("/")[:-1] for folder in folders], at
 
 
 def _first_level(folders: Sequence[Sequence[str]]) -> int | None:
@@ -50,12 +58,12 @@ def _first_level(folders: Sequence[Sequence[str]]) -> int | None:
 
 def splits(names: Sequence[str]) -> dict[str, Ids]:
     """Indices per split folder (train/, val/, ...) when the first folders that differ are all splits; else empty."""
-    folders = [name.split("/")[:-1] for name in names]
+    folders, at = _folders(names)
     level = _first_level(folders)
     if level is None or not SPLITS.issuperset(f[level].lower() for f in folders):
         return {}
-    at = np.array([f[level] for f in folders])
-    return {str(name): np.flatnonzero(at == name) for name in sorted(set(at.tolist()))}
+    split = [f[level] for f in folders]
+    return {name: np.flatnonzero(np.array([s == name for s in split])[at]) for name in sorted(set(split))}
 
 
 def from_values(values: Iterable[object]) -> Labels:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from byol.data.encoded import Files, source_of
+from byol.data.compact import Names
+from byol.data.encoded import Files, look, source_of
 from byol.data.labels import Labels, from_values
 from byol.data.source import Progress, Source
 
@@ -37,13 +38,14 @@ def open_list(spec: str, path: Path, *, limit: int | None = None, progress: Prog
     if not table.paths:
         raise ValueError(f"{spec} lists no file; write one path per line, relative to {path.parent}/")
     found = from_values(table.labels) if table.labels is not None else Labels()
+    blobs = Files(str(path.parent), Names.of(p.removeprefix("./") for p in table.paths))
     return source_of(
-        Files(str(path.parent), [p.removeprefix("./") for p in table.paths]),
+        blobs,
+        look(blobs, progress),
         spec=spec,
         kind="list",
         labels=lambda used: Labels() if found.values is None else Labels(found.values[used], found.classes),
         limit=limit,
-        progress=progress,
     )
 
 

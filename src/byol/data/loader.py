@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import torch
@@ -43,12 +42,7 @@ def steps_per_epoch(n: int, batch: int) -> int:
 def ids_at(step: int, *, n: int, batch: int, seed: int) -> Tensor:
     """The samples of a step, (B,) int64, as a function of (seed, step) alone; each epoch is a new order of all n."""
     epoch, place = divmod(step, steps_per_epoch(n, batch))
-    return _order(seed, epoch, n)[place * batch : (place + 1) * batch].clone()
-
-
-@lru_cache(maxsize=2)  # two, so that a loader that looks ahead over the end of an epoch does not sort twice
-def _order(seed: int, epoch: int, n: int) -> Tensor:
-    return rng.permutation(seed, epoch, n)
+    return rng.permuted(seed, epoch, n, torch.arange(place * batch, (place + 1) * batch))
 
 
 class HostBatches(Dataset[HostBatch]):

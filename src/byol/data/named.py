@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 
 from byol.data.arrays import open_array
-from byol.data.encoded import Files, limited, source_of
+from byol.data.compact import Names
+from byol.data.encoded import Files, limited, look, source_of
 from byol.data.labels import Labels
-from byol.data.source import Progress, Source
+from byol.data.source import Ids, Progress, Source
 
 _TRAIN_TEST: Final = ("train", "test")
 _TRAIN_VAL_TEST: Final = ("train", "val", "test")
@@ -149,17 +150,17 @@ def _source(spec: str, name: str, split: str, data: object, limit: int | None, p
         found = _labels(getattr(data, "targets", getattr(data, "labels", None)), classes)
         source = open_array(x, None, spec=spec, kind="torchvision")
         source = replace(source, labels=found.values, classes=list(found.classes), notes=())
-        source = replace(source, names=[f"{name}/{split}/{i}" for i in range(len(x))])
+        source = replace(source, names=Names.of(f"{name}/{split}/{i}" for i in range(len(x))))
         return limited(source, limit)
     paths, values = _files(data)
     found = _labels(values, classes)
     root = os.path.commonpath([os.path.dirname(p) for p in paths])
-    blobs = Files(root, [Path(p).relative_to(root).as_posix() for p in paths])
+    blobs = Files(root, Names.of(Path(p).relative_to(root).as_posix() for p in paths))
 
-    def labels(used: list[int]) -> Labels:
+    def labels(used: Ids) -> Labels:
         return Labels() if found.values is None else Labels(found.values[used], found.classes)
 
-    return source_of(blobs, spec=spec, kind="torchvision", labels=labels, limit=limit, progress=progress)
+    return source_of(blobs, look(blobs, progress), spec=spec, kind="torchvision", labels=labels, limit=limit)
 
 
 def _files(data: object) -> tuple[list[str], Sequence[int]]:

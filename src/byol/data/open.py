@@ -22,13 +22,20 @@ _LISTS: Final = (".txt", ".csv", ".tsv", ".lst", ".list", ".parquet")
 
 
 def open_source(
-    spec: Spec, *, limit: int | None = None, download: bool = False, root: Path | None = None, progress: Progress | None = None
+    spec: Spec,
+    *,
+    limit: int | None = None,
+    download: bool = False,
+    root: Path | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
 ) -> Source:
     """A folder, archive, list, .npz/.npy, name, array, or (array, classes) -> its source; raises ValueError with one sentence.
 
     Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
     each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
-    `download`. progress(done, total) is called while headers are read.
+    `download`. What is known of a large folder from the last time is used while the folder looks unchanged (data.index);
+    `fresh` reads it anew. progress(done, total) is called while headers are read, before with a total of 0 while files are listed.
     """
     if isinstance(spec, tuple):
         return open_array(spec[0], spec[1], limit=limit)
@@ -37,7 +44,7 @@ def open_source(
     text = str(spec)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return open_folder(f"{text.rstrip('/')}/", path, limit=limit, progress=progress)
+        return open_folder(f"{text.rstrip('/')}/", path, limit=limit, fresh=fresh, progress=progress)
     if path.exists():
         return _open_file(text, path, limit, progress)
     if known(text):

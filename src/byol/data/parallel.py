@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Final, TypeVar
 
 from byol.data.source import Progress
 
 Result = TypeVar("Result")
 _CHUNK: Final = 64  # samples per task: handing over single ones would cost more than reading a small header
+_AHEAD: Final = 256  # tasks that are handed over before the first is asked for: all of a million files' would take tens of MB
 
 
 def cores() -> int:
@@ -26,17 +29,32 @@ def threads() -> int:
 
 def each(work: Callable[[int], Result], indices: Sequence[int], progress: Progress | None = None) -> list[Result]:
     """`work(index)` for every index, in their order; progress(done, total) is called as they arrive."""
-    chunks = [indices[i : i + _CHUNK] for i in range(0, len(indices), _CHUNK)]
-    out: list[Result] = []
+    return [result for results in stream(work, indices, progress) for result in results]
+
+
+def stream(work: Callable[[int], Result], indices: Sequence[int], progress: Progress | None = None) -> Iterator[list[Result]]:
+    """`work(index)` for every index, in their order, some at a time: for results that are not to be kept as they are."""
+    done = 0
+    waiting: deque[Future[list[Result]]] = deque()
     # Pillow warns of odd metadata, file by file. The filter belongs to the process, so it is set here and not in the threads.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pool = ThreadPoolExecutor(threads())
         try:
-            for results in pool.map(lambda chunk: [work(i) for i in chunk], chunks):
-                out += results
+            starts = iter(range(0, len(indices), _CHUNK))
+            while True:
+                for start in islice(starts, _AHEAD - len(waiting)):
+                    waiting.append(pool.submit(_all, work, indices[start : start + _CHUNK]))
+                if not waiting:
+                    return
+                results = waiting.popleft().result()
+                yield results
+                done += len(results)
                 if progress is not None:
-                    progress(len(out), len(indices))
+                    progress(done, len(indices))
         finally:
             pool.shutdown(cancel_futures=True)
-    return out
+
+
+def _all(work: Callable[[int], Result], chunk: Sequence[int]) -> list[Result]:
+    return [work(i) for i in chunk]

@@ -10,11 +10,14 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from byol.data.compact import Names, narrow
+from byol.data.compact import bytewise as bytewise
+
 Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or float32
 Ids: TypeAlias = npt.NDArray[np.int64]
 Depth: TypeAlias = Literal["uint8", "uint16", "float32"]
 SourceKind: TypeAlias = Literal["folder", "archive", "list", "array", "digits", "torchvision"]
-Progress: TypeAlias = Callable[[int, int], None]  # (done, total)
+Progress: TypeAlias = Callable[[int, int], None]  # (done, total); a total of 0 is not known yet
 
 
 class Unreadable(Exception):
@@ -63,7 +66,7 @@ class Headers:
     def __len__(self) -> int:
         return len(self.kind)
 
-    def take(self, rows: Ids) -> Headers:
+    def take(self, rows: npt.NDArray[np.integer]) -> Headers:
         """The columns of these rows."""
         if not len(self):
             return self
@@ -79,7 +82,7 @@ class Rows:
     """Some rows of a reader, in a given order."""
 
     reader: Reader
-    rows: Ids
+    rows: npt.NDArray[np.integer]
 
     def read(self, index: int) -> Pixels:
         return self.reader.read(int(self.rows[index]))
@@ -90,7 +93,7 @@ class Source:
     """Named samples of one channel count and depth, with labels where the data has them."""
 
     spec: str  # as the user gave it
-    names: list[str]  # (N,) unique within a folder: the path relative to it, with "/"
+    names: Names  # (N,) unique within a folder: the path relative to it, with "/"
     reader: Reader
     channels: int
     dtype: Depth
@@ -115,24 +118,25 @@ class Source:
         if isinstance(self.reader, Rows):
             reader: Reader = Rows(self.reader.reader, self.reader.rows[rows])
         else:
-            reader = Rows(self.reader, rows)
+            reader = Rows(self.reader, narrow(np.arange(len(self))[rows]))  # from the end for a negative index
         labels = None if self.labels is None else self.labels[rows]
-        names = [self.names[i] for i in rows]
-        return replace(self, names=names, reader=reader, labels=labels, headers=self.headers.take(rows))
+        return replace(self, names=self.names.take(rows), reader=reader, labels=labels, headers=self.headers.take(rows))
 
     def without(self, bad: dict[int, str]) -> Source:
         """The source less the samples {index: reason}, which join `skipped`."""
         if not bad:
             return self
-        kept = [i for i in range(len(self)) if i not in bad]
+        kept = np.setdiff1d(np.arange(len(self)), list(bad))
         more = [Skipped(self.names[i], reason) for i, reason in sorted(bad.items())]
         return replace(self.subset(kept), skipped=self.skipped + more)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over names, sizes in bytes, labels and classes; of arrays also over their values."""
         digest = hashlib.sha256(f"{self.channels} {self.dtype} {len(self)}".encode())
-        for text in (*self.names, "", *self.classes):
-            digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+        for piece in self.names.pieces():
+            digest.update(piece)
+        for text in ("", *self.classes):
+            digest.update(bytewise(text) + b"\0")
         digest.update(np.ascontiguousarray(self.headers.nbytes, "<i8").tobytes())
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<i8").tobytes())
@@ -148,11 +152,6 @@ def _values(reader: Reader, index: int) -> bytes:
     except Unreadable as error:
         return str(error).encode()
     return str(image.shape).encode() + image.tobytes()
-
-
-def bytewise(name: str) -> bytes:
-    """The key by which names are sorted: their bytes, so that the order is the same on every machine."""
-    return name.encode("utf-8", "surrogateescape")
 
 
 def shown(name: str) -> str:

@@ -77,9 +77,12 @@ def combine(parts: list[Moments], dtype: str) -> Statistics:
 
 def statistics(source: Source, *, sample: int = 1024, seed: int = 0) -> Statistics:
     """Statistics of up to `sample` images, drawn by the seed; unreadable ones are passed over."""
+    import torch
+
     from byol import rng
 
-    rows = rng.permutation(seed, 0, len(source), rng.STREAM_SAMPLE)[:sample].tolist()
+    n = len(source)
+    rows = rng.permuted(seed, 0, n, torch.arange(min(sample, n)), rng.STREAM_SAMPLE).tolist()
     parts = [p for p in each(lambda i: _moments_or_none(source, i), rows) if p is not None]
     if not parts:
         raise ValueError(f"none of {len(rows):,} images of {source.spec} can be decoded; byol doctor {source.spec} says why")
