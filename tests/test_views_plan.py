@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,13 +119,38 @@ def test_an_op_that_all_samples_draw_leaves_images_that_later_ops_can_change(cha
     torch.testing.assert_close(both[turned], expected[turned])
 
 
+@pytest.mark.parametrize("channels", [3, 1])
+def test_the_crops_given_stay_as_they_are_though_ops_work_in_place(channels):
+    plan, ids = views.load("torchvision", size=24, channels=channels), torch.arange(60)
+    x = crops_of(60, 24, channels).float()
+    before = x.clone()
+    plan.device(x, ids, 0, 0, Input(channels=channels, size=24, mean=(0.5,) * channels, std=(0.2,) * channels))
+    assert torch.equal(x, before)
+
+
+def test_views_can_be_learned_from_and_not_only_looked_at():
+    x, ids = crops_of(4, 24), torch.arange(4)
+    weight = torch.ones(3, 3, 1, 1, requires_grad=True)
+    torch.nn.functional.conv2d(views.load("paper", size=24).device(x, ids, 0, 0, INPUT)[0], weight).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("by_reach", [True, False])
+def test_no_two_ops_of_a_round_touch_the_same_sample(by_reach):
+    p = views.load("paper", size=224).pipelines[0]
+    u = draws.for_device(0, 0, 0, torch.arange(N), None)
+    for groups in chain.rounds_of(p, palette("paper", "rgb", 3, p), 23, "zero", u, by_reach=by_reach):
+        rows = np.concatenate([rows for rows, _ in groups])
+        assert len(np.unique(rows)) == len(rows)
+
+
 def test_the_four_jitters_come_in_all_24_orders_equally_often():
     p = views.load("paper", size=32).pipelines[0]
     colours = palette("paper", "rgb", 3, p)
     u = draws.for_device(0, 0, 0, torch.arange(N), None)
     order = {i: [] for i in range(N)}
     numbers = {id(drawn.op): number for number, drawn in colours.jitters.items()}
-    for rows, drawn in chain.steps_of(p, colours, 1, "zero", u):
+    for rows, drawn in (group for groups in chain.rounds_of(p, colours, 1, "zero", u, by_reach=True) for group in groups):
         for row in rows.tolist() if id(drawn.op) in numbers else []:
             order[row].append(numbers[id(drawn.op)])
     found = [tuple(o) for o in order.values() if o]
@@ -142,7 +168,7 @@ def test_switching_one_op_off_never_shifts_the_numbers_of_another(op):
     column = {"flip": draws.FLIP, "jitter": draws.JITTER, "gray": draws.GRAY, "blur": draws.BLUR, "solarize": draws.SOLARIZE}[op]
     for v in range(2):
         u = draws.for_device(0, 0, v, ids, None)
-        untouched = ~draws.chosen(u[:, column], getattr(on.pipelines[v], op))
+        untouched = ~draws.chosen(u[:, column.start].numpy(), getattr(on.pipelines[v], op))
         ours, theirs = (p.images(x, ids, 0, 0, INPUT)[v] for p in (on, off))
         assert torch.equal(ours[untouched], theirs[untouched])
 

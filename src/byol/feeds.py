@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from byol.allocator import keep_freed_memory
 from byol.data import HostBatches, Skipped, Source, ids_at, steps_per_epoch
 from byol.encoders import Input
 from byol.views import ViewPlan
@@ -59,7 +60,7 @@ class HostFeed:
             batch_size=None,
             sampler=range(start, stop),
             num_workers=self.workers,
-            worker_init_fn=deaf,
+            worker_init_fn=settle,
             pin_memory=self.device.startswith("cuda"),
         )
         for step, (ids, crops, bad) in zip(range(start, stop), loader, strict=True):
@@ -69,7 +70,9 @@ class HostFeed:
             yield self.views.device(crops, ids, self.seed, step // steps_per_epoch(n, self.batch), self.input)
 
 
-def deaf(worker: int) -> None:
-    """Signals are for the main process, which still needs the batches in hand; Ctrl-C and job schedulers send them to all."""
+def settle(worker: int) -> None:
+    """What a worker process does first."""
+    # Signals are for the main process, which still needs the batches in hand; Ctrl-C and job schedulers send them to all.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    keep_freed_memory()

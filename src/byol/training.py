@@ -6,7 +6,6 @@ come is a pure function of the step, so a checkpoint is weights, optimiser state
 
 from __future__ import annotations
 
-import ctypes
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from byol import checkpoint, health
+from byol.allocator import keep_freed_memory
 from byol.config import Plan
 from byol.files import write_text
 from byol.methods import Method, StepOutput
@@ -206,20 +206,6 @@ class _Loop:
         if force or due:
             checkpoint.save(self.run / "last.safetensors", step=done, method=self.module, optimizer=self.optimizer)
             self._saved = time.monotonic()
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what large tensors give back, where it can be told so (glibc).
-
-    Otherwise every large tensor is mapped and zeroed anew by the system: a tenth to a fifth of a small network's step on a CPU.
-    """
-    try:
-        allocator = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    for option in (trim_threshold, mmap_threshold):
-        allocator(option, 1 << 30)
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[object]:

@@ -32,13 +32,16 @@ def read_image(image: str | Path | bytes) -> Pixels:
         raise Unreadable(file_error(error)) from error
 
 
-def decode(data: bytes) -> Pixels:
-    """Encoded bytes -> (H, W, C) uint8, uint16 or float32; raises Unreadable."""
+def decode(data: bytes, shrink: int = 1) -> Pixels:
+    """Encoded bytes -> (H, W, C) uint8, uint16 or float32; raises Unreadable.
+
+    A JPEG may come `shrink` = 2, 4 or 8 times smaller, rounded up: its decoder then leaves out the detail and most of the work.
+    """
     form = format_of(data[:HEAD])
     if form is None:
         raise Unreadable(f"not an image ({kind_of(data[:HEAD])})")
     try:
-        array = read_npy(io.BytesIO(data)) if form == "NPY" else _decode_image(data, form)
+        array = read_npy(io.BytesIO(data)) if form == "NPY" else _decode_image(data, form, shrink)
     except Unreadable:
         raise
     except Exception as error:  # Pillow's plug-ins raise nearly every type of exception on damaged bytes
@@ -56,9 +59,11 @@ def open_image(file: BinaryIO, form: str) -> Image.Image:
         raise Unreadable(f"more pixels than are safe to decode ({str(error).split(' pixels')[0].split('(')[-1]})") from error
 
 
-def _decode_image(data: bytes, form: str) -> Pixels:
+def _decode_image(data: bytes, form: str, shrink: int) -> Pixels:
     with open_image(io.BytesIO(data), form) as image:
         kind = kind_of_image(image)
+        if form == "JPEG" and shrink > 1:
+            image.draft(None, (-(-image.width // shrink), -(-image.height // shrink)))
         image.load()
         return np.ascontiguousarray(upright(_pixels(image, kind), orientation(image)))
 
@@ -110,7 +115,8 @@ def _pixels(image: Image.Image, kind: Kind) -> Pixels:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     # From equal red, green and blue, Pillow's luminance is that value exactly.
-    array = np.array(image.convert("L" if kind.channels == 1 else "RGB"))
+    mode = "L" if kind.channels == 1 else "RGB"
+    array = np.array(image if image.mode == mode else image.convert(mode))
     return array[..., None] if kind.channels == 1 else array
 
 

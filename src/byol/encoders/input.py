@@ -34,15 +34,15 @@ class Input:
 
     def scale(self, raw: Tensor) -> Tensor:
         """(B, C, H, W) raw values of any type -> float32 in [0, 1]; values outside the range are clipped."""
-        x = raw.to(torch.float32)
-        return ((x - self.low) / (self.high - self.low)).clamp_(0, 1)
+        x = torch.sub(raw, self.low).to(torch.float32) if self.low else raw.to(torch.float32)
+        return x.mul(1 / (self.high - self.low)).clamp_(0, 1)
 
-    def normalise(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> zero mean and unit variance per channel, as measured on the training data."""
+    def normalise(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> zero mean and unit variance per channel, as measured on the training data; in `out` if given."""
         shape = (1, self.channels, 1, 1)
         # Made on the host and sent without waiting: building them on the device would stop it at every call.
         mean, std = (torch.tensor(v, dtype=x.dtype).view(shape).to(x.device, non_blocking=True) for v in (self.mean, self.std))
-        return (x - mean) / std
+        return torch.sub(x, mean, out=out).div_(std)
 
     def to_json(self) -> dict[str, object]:
         """The fields as plain JSON values."""

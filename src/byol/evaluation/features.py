@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from byol.allocator import keep_freed_memory
 from byol.data import Skipped, Source, Unreadable, threads
 from byol.encoders import Encoder, Input, evaluation_view, evaluation_views
 
@@ -61,6 +62,7 @@ def extract(
 ) -> list[Features]:
     """As `features` for several encoders, every image decoded once; all rows belong to the same images."""
     device = torch.device(device)
+    keep_freed_memory()
     out = [np.empty((len(source), e.dim), np.float32) for e in encoders]
     bad: dict[int, str] = {}
     progress("Features", 0, len(source))

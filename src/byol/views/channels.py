@@ -1,6 +1,6 @@
 """What replaces the colour ops where channels are not red, green and blue: radar, satellite bands, microscopy, gray images.
 
-Brightness and contrast draw for each channel on its own, as no colour model ties the channels together.
+Brightness and contrast draw for each channel on its own, as no colour model ties the channels together. An op may overwrite x.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ _TINY = 1e-12
 def towards_mean(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """f x + (1-f) cross-channel mean, f ~ U(1-s, 1+s): for saturation, two channels or more."""
     factor = spread(u, 1 - strength, 1 + strength)
-    return x.mul(factor).add_(x.mean(1, keepdim=True).mul_(1 - factor)).clamp_(0, 1)
+    mean = x.mean(1, keepdim=True).mul_(1 - factor)
+    return x.mul_(factor).add_(mean).clamp_(0, 1)
 
 
 def gamma(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """x to the power U(1-s, 1+s): for saturation, one channel."""
-    return x.pow(spread(u, 1 - strength, 1 + strength))
+    return x.pow_(spread(u, 1 - strength, 1 + strength))
 
 
 def gain(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """x U(1-s, 1+s) with a draw in each channel, u (B, C): for hue."""
-    return x.mul(spread(u, 1 - strength, 1 + strength)).clamp_(0, 1)
+    return x.mul_(spread(u, 1 - strength, 1 + strength)).clamp_(0, 1)
 
 
 def mean_everywhere(x: Tensor, u: Tensor) -> Tensor:

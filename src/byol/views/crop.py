@@ -7,6 +7,7 @@ TensorFlow: we keep Pillow's, as every later code base does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,22 +36,37 @@ def resize_batch(x: Tensor, boxes: Tensor, size: int) -> Tensor:
     """(B, C, H, W) of any real type, (B, 4) boxes -> (B, C, size, size) float32, not rounded and not clipped."""
     batch, channels, height, width = x.shape
     top, left, high, wide = boxes.to(x.device, torch.float32, non_blocking=True).unbind(1)
-    rows, columns = weights(top, high, height, size), weights(left, wide, width, size)
-    lines = torch.bmm(x.to(torch.float32).reshape(batch, channels * height, width), columns.mT)
-    out = torch.bmm(rows.repeat_interleave(channels, 0), lines.view(batch * channels, height, size))
-    return out.view(batch, channels, size, size)
+    tallest, widest = (int(side) for side in boxes[:, 2:].amax(0).tolist())  # on the host: boxes are made there
+    rows = weights(top, high, height, size, taps_of(tallest, size))
+    columns = weights(left, wide, width, size, taps_of(widest, size))
+    # All channels of a line side by side, so that one product serves them; for uint8 this order costs no more than the copy to float.
+    lines = torch.empty(batch, height, channels, width, device=x.device).copy_(x.transpose(1, 2))
+    down = torch.bmm(rows, lines.view(batch, height, channels * width))
+    out = torch.bmm(down.view(batch, size * channels, width), columns.mT)
+    return out.view(batch, size, channels, size).transpose(1, 2)
 
 
-def weights(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
-    """(B,), (B,) -> (B, size, pixels): rows of weights that resize pixels start .. start + length of a line to `size` pixels."""
-    start, length = start[:, None, None], length[:, None, None]
-    place = torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5 - start
-    scale = length / size
-    out = torch.arange(size, device=start.device, dtype=start.dtype)[:, None] + 0.5
-    # Pixels beyond the box are moved out of the filter's reach.
-    place = place.masked_fill((place < 0) | (place > length), float("inf"))
-    w = cubic(torch.sub(place, out * scale).div_(scale.clamp(min=1)).abs_())
-    return w.div_(w.sum(-1, keepdim=True))
+def weights(start: Tensor, length: Tensor, pixels: int, size: int, taps: int) -> Tensor:
+    """(B,), (B,) -> (B, size, pixels): rows of weights that resize pixels start .. start + length of a line to `size` pixels.
+
+    `taps` is how many neighbouring pixels the filter can reach, `taps_of` the longest box.
+    """
+    scale = (length / size)[:, None]
+    centre = torch.arange(size, device=start.device, dtype=start.dtype).add(0.5) * scale  # (B, size), from the start of the box
+    wide = scale.clamp(min=1)
+    first = (centre - 2 * wide - 0.5).ceil_()  # no pixel before it is in reach
+    near = first[:, :, None] + torch.arange(taps, device=start.device, dtype=start.dtype)
+    w = cubic((near + (0.5 - centre[:, :, None])).div_(wide[:, :, None]).abs_())
+    # The filter ends at the border of the box, and what is left is scaled to a sum of one.
+    w.mul_((near >= 0) & (near < length[:, None, None]))
+    w.div_(w.sum(-1, keepdim=True))
+    index = near.add_(start[:, None, None]).clamp_(0, pixels - 1).long()
+    return torch.zeros(len(start), size, pixels, device=start.device).scatter_add_(2, index, w)
+
+
+def taps_of(longest: int, size: int) -> int:
+    """How many pixels of a line the filter reaches when `longest` pixels become `size`."""
+    return math.ceil(4 * max(1.0, longest / size)) + 1
 
 
 def cubic(t: Tensor) -> Tensor:

@@ -7,9 +7,13 @@ The device's columns come first and the crop's after them; neither stage draws m
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from byol import rng
+
+Uniforms = NDArray[np.float32]
 
 FLIP = slice(0, 1)
 JITTER = slice(1, 2)
@@ -51,9 +55,9 @@ def for_device(seed: int, epoch: int, view: int, ids: Tensor, channels: int | No
     return rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids.cpu(), columns)
 
 
-def chosen(u: Tensor, probability: float) -> Tensor:
-    """(B, 1) -> (B,) bool: u <= p as in the released code; never where p is 0."""
-    return (u[:, 0] <= probability) & (probability > 0)
+def chosen(u: Uniforms, probability: float) -> NDArray[np.bool_]:
+    """(B,) -> (B,) bool: u <= p as in the released code; never where p is 0."""
+    return (u <= probability) & (probability > 0)
 
 
 def spread(u: Tensor, low: float, high: float) -> Tensor:

@@ -1,5 +1,6 @@
 """The ops on colours, batched: op(x (B, C, H, W) in [0, 1], u (B, k) in [0, 1)) -> (B, C, H, W), one draw a sample.
 
+An op may overwrite x, and most do: on a CPU a new tensor for every op costs as much as the arithmetic.
 Both dialects stand side by side. `paper`: the released JAX code of BYOL (deepmind-research/byol/utils/augmentations.py), whose
 brightness is added and whose saturation is HSV's. `torchvision`: transforms.ColorJitter, where all of that is blending.
 Closed forms replace the way to HSV and back: they are equal in exact arithmetic and need no `torch.where`, which on a CPU costs
@@ -24,24 +25,26 @@ def flip(x: Tensor, u: Tensor) -> Tensor:
 
 def brightness_added(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """x + U(-s, s): the paper's code, not torchvision's; u (B, 1), or (B, C) for a draw in each channel."""
-    return x.add(spread(u, -strength, strength)).clamp_(0, 1)
+    return x.add_(spread(u, -strength, strength)).clamp_(0, 1)
 
 
 def brightness_scaled(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """x U(1-s, 1+s): torchvision's; u (B, 1) or (B, C)."""
-    return x.mul(spread(u, 1 - strength, 1 + strength)).clamp_(0, 1)
+    return x.mul_(spread(u, 1 - strength, 1 + strength)).clamp_(0, 1)
 
 
 def contrast_of_channels(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """f (x - mean of its channel) + that mean, f ~ U(1-s, 1+s): the paper's; u (B, 1) or (B, C)."""
     factor = spread(u, 1 - strength, 1 + strength)
-    return x.mul(factor).add_((1 - factor) * x.mean((2, 3), keepdim=True)).clamp_(0, 1)
+    offset = (1 - factor) * x.mean((2, 3), keepdim=True)
+    return x.mul_(factor).add_(offset).clamp_(0, 1)
 
 
 def contrast_of_gray(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """f x + (1-f) mean of the gray image, f ~ U(1-s, 1+s): torchvision's."""
     factor = spread(u, 1 - strength, 1 + strength)
-    return x.mul(factor).add_((1 - factor) * luma(x.mean((2, 3), keepdim=True))).clamp_(0, 1)
+    offset = (1 - factor) * luma(x.mean((2, 3), keepdim=True))
+    return x.mul_(factor).add_(offset).clamp_(0, 1)
 
 
 def saturation_hsv(x: Tensor, u: Tensor, strength: float) -> Tensor:
@@ -49,30 +52,36 @@ def saturation_hsv(x: Tensor, u: Tensor, strength: float) -> Tensor:
     high, low = extremes(x)
     chroma = (high - low).clamp_(min=_TINY)
     factor = torch.minimum(high / chroma, spread(u, 1 - strength, 1 + strength))
-    return torch.sub(high, x).mul_(factor).neg_().add_(high)
+    return x.sub_(high).mul_(factor).add_(high)
 
 
 def saturation_blended(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """f x + (1-f) gray(x), f ~ U(1-s, 1+s): torchvision's."""
     factor = spread(u, 1 - strength, 1 + strength)
-    return x.mul(factor).add_(luma(x).mul_(1 - factor)).clamp_(0, 1)
+    gray = luma(x).mul_(1 - factor)
+    return x.mul_(factor).add_(gray).clamp_(0, 1)
 
 
 def hue(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """HSV's h becomes (h + U(-s, s)) mod 1, in turns; both dialects."""
     high, low = extremes(x)
-    chroma = high - low
     red, green, blue = x.chunk(3, dim=1)
     # The angle in sixths of a turn from red: 1 + g + b - r in units of chroma on either side, its sign that of g - b.
-    cold = green - blue
-    angle = torch.add(green, blue).sub_(red).add_(high).sub_(low, alpha=2).div_(chroma.clamp(min=_TINY))
+    angle = torch.add(green, blue).sub_(red).add_(high).sub_(low, alpha=2)
+    cold = torch.sub(green, blue)
+    chroma = torch.sub(high, low)
+    angle.div_(chroma.clamp(min=_TINY))
     angle = torch.copysign(angle, cold, out=cold).add_(spread(u, -6 * strength, 6 * strength))
-    angle.sub_(angle.div(6).round_(), alpha=6)  # back to [-3, 3]
-    # Each channel is a trapezium about its own primary: min + chroma clip(||angle - primary| - 3| - 1, 0, 1).
-    primary = torch.arange(3, device=x.device, dtype=x.dtype).view(1, 3, 1, 1)
-    primary = primary * (5 - 3 * primary)  # 0, 2, -2 without a copy from the host
-    ramp = torch.sub(angle, primary).abs_().sub_(3).abs_().clamp_(1, 2)
-    return ramp.mul_(chroma).add_(low.sub_(chroma)).clamp_(0, 1)
+    angle.sub_(angle.div(6).floor_(), alpha=6)  # back into [0, 6)
+    # Each channel is a trapezium in the angle: red is min + chroma clip(|angle - 3| - 1, 0, 1), green and blue are
+    # min + chroma clip(2 - |angle - 2|, 0, 1) and the same with 4.
+    for channel, centre in ((red, 3), (green, 2), (blue, 4)):
+        torch.sub(angle, centre, out=channel)
+    x.abs_().clamp_(1, 2)
+    torch.addcmul(torch.sub(low, chroma), red, chroma, out=red)
+    rest = x[:, 1:]
+    torch.addcmul(low.add_(chroma, alpha=2), rest, chroma, value=-1, out=rest)
+    return x.clamp_(0, 1)
 
 
 def grayscale(x: Tensor, u: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ from byol.views.palette import Color, Dialect, palette
 from byol.views.pipeline import Pipeline
 from byol.views.words import describe
 
-Map = Callable[[Tensor], Tensor]
+Last = Callable[[Tensor, Tensor], Tensor]
 # Values that one thread works on at a time: their intermediate results stay in its cache.
-_CACHE_FLOATS = 1 << 18
+_CACHE_FLOATS = 1 << 20
+_MANY = 32  # samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class ViewPlan:
 
     def images(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> Tensor:
         """(V, B, C, S, S) raw crops, (B,) ids -> (V, B, C, S, S) float32 in [0, 1]: the views as a person would look at them."""
-        return torch.stack(self._views(crops, ids, seed, epoch, input.scale, lambda x: x))
+        return torch.stack(self._views(crops, ids, seed, epoch, input, lambda x, out: out.copy_(x)))
 
     def device(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> tuple[Tensor, ...]:
         """(V, B, C, S, S) raw crops on any device, (B,) ids -> V views (B, C, S, S), float32, normalised.
@@ -77,29 +78,32 @@ class ViewPlan:
         Give `ids` as the loader does, on the CPU: then no step waits for the device. Call it outside autocast, whose half precision
         would reach the blur's products.
         """
-        return tuple(self._views(crops, ids, seed, epoch, input.scale, input.normalise))
+        return tuple(self._views(crops, ids, seed, epoch, input, input.normalise))
 
     def describe(self) -> list[str]:
         """What each view does, in words, at most 80 columns a line."""
         return describe(self)
 
-    @torch.no_grad()
-    def _views(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, before: Map, after: Map) -> list[Tensor]:
-        """The ops of every view between two maps of values, a part of the batch at a time."""
+    def _views(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input, last: Last) -> list[Tensor]:
+        """The ops of every view, a part of the batch at a time, and what is done to their results."""
         if len(crops) != len(self.pipelines):
             raise ValueError(f"the view plan {self.name} makes {len(self.pipelines)} views; the crops hold {len(crops)}")
         self._check(crops.shape[1], crops.shape[2], ids)
-        border: Border = "zero" if self.dialect == "paper" else "reflect"
-        views = []
-        for number, (raw, pipeline) in enumerate(zip(crops, self.pipelines, strict=True)):
-            u = draws.for_device(seed, epoch, number, ids, self.channels if self.color == "channels" else None)
-            colours = palette(self.dialect, self.color, self.channels, pipeline)
-            out = torch.empty_like(raw, dtype=torch.float32)
-            for part in _parts(raw, raw[0].numel()):
-                steps = chain.steps_of(pipeline, colours, self.taps(pipeline), border, u[part])
-                out[part] = after(chain.augment(before(raw[part]), u[part], steps))
-            views.append(out)
+        views = [torch.empty_like(raw, dtype=torch.float32) for raw in crops]
+        # The views themselves are ordinary tensors: networks that learn cannot take those made in this mode, whose calls cost less.
+        with torch.inference_mode():
+            for number, raw in enumerate(crops):
+                u = draws.for_device(seed, epoch, number, ids, self.channels if self.color == "channels" else None)
+                for part in _parts(raw, raw[0].numel()):
+                    x = chain.augment(input.scale(raw[part]), u[part], self._rounds(number, u[part], raw.device))
+                    last(x, views[number][part])
         return views
+
+    def _rounds(self, view: int, u: Tensor, device: torch.device) -> list[chain.Round]:
+        p = self.pipelines[view]
+        border: Border = "zero" if self.dialect == "paper" else "reflect"
+        colours = palette(self.dialect, self.color, self.channels, p)
+        return chain.rounds_of(p, colours, self.taps(p), border, u, by_reach=device.type == "cpu")
 
     def _boxes(self, ids: Tensor, seed: int, epoch: int, height: Tensor, width: Tensor) -> list[Tensor]:
         """(B,) ids and sides -> for each view (B, 4) boxes."""
@@ -114,6 +118,11 @@ class ViewPlan:
 
 
 def _parts(x: Tensor, floats: int) -> list[slice]:
-    """Slices of the batch: on a CPU as many samples of `floats` values as its threads' caches hold, elsewhere all at once."""
-    step = max(1, _CACHE_FLOATS * torch.get_num_threads() // floats) if x.device.type == "cpu" else len(x)
+    """Slices of the batch: elsewhere than on a CPU all at once.
+
+    On a CPU as many samples of `floats` values as its threads' caches hold, if these are enough for the calls to cost little beside
+    the work; otherwise one at a time, which never has to be sorted.
+    """
+    most = _CACHE_FLOATS * torch.get_num_threads() // floats if x.device.type == "cpu" else len(x)
+    step = -(-len(x) // -(-len(x) // most)) if most >= _MANY else 1
     return [slice(start, start + step) for start in range(0, len(x), step)]
