@@ -44,7 +44,7 @@ def side_by_side(jobs: Mapping[str, Job], *, rounds: int = 7, warm: int = 1, wai
 def cores(count: int) -> Iterator[None]:
     """This process and its threads on so many cores, torch and OpenCV with as many threads; as it was afterwards."""
     affinity, threads = os.sched_getaffinity(0), torch.get_num_threads()
-    os.sched_setaffinity(0, sorted(affinity)[-count:])
+    os.sched_setaffinity(0, sorted(affinity)[:count])
     torch.set_num_threads(count)
     with contextlib.suppress(ImportError):
         import cv2

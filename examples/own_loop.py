@@ -23,8 +23,7 @@ optimizer = byol.optim.LARS(byol.optim.param_groups(method), lr=0.0, weight_deca
 for step in range(updates):
     ids = byol.data.ids_at(step, n=len(images), batch=128, seed=0)
     epoch = step // byol.data.steps_per_epoch(len(images), 128)
-    crops = views.crop(images[ids], ids, 0, epoch)
-    out = method(views.device(crops, ids, 0, epoch, input))
+    out = method(views.memory(images[ids], ids, 0, epoch, input))
     for group in optimizer.param_groups:
         group["lr"] = byol.optim.learning_rate(step, peak=0.5, warmup=updates // 10, total=updates)
     optimizer.zero_grad()

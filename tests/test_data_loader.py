@@ -7,14 +7,17 @@ import torch
 from data_files import damaged, folder, pixels
 from torch.utils.data import DataLoader
 
-from byol import rng
+from byol import rng, views
 from byol.data import HostBatches, Skipped, ids_at, open_source, steps_per_epoch
 
 
 class Corner:
     """A plan of two views: a 4x4 crop at a place that depends on the sample's own random numbers."""
 
-    def host(self, images, ids, seed, epoch):
+    def shrinks(self, sizes, ids, seed, epoch):
+        return [1] * len(ids)
+
+    def host(self, images, ids, seed, epoch, sizes=None):
         views = []
         for view in range(2):
             u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids, 2)
@@ -131,3 +134,63 @@ def test_array_sources_work_in_workers_too():
     alone, together = (collect(open_source(x), workers, 0, 4) for workers in (0, 2))
     for a, b in zip(alone, together, strict=True):
         assert torch.equal(a[1], b[1])
+
+
+def photos(root, *, count=3, form="JPEG", suffix=".jpg"):
+    """Sharp photos of 854x1280, where crops of 96 px are at least twice as large."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    root.mkdir()
+    for i in range(count):
+        photo = load_sample_images().images[i % 2]
+        wide = np.concatenate([photo, photo[:, ::-1]], 1)
+        Image.fromarray(np.concatenate([wide, wide[::-1]])).save(root / f"{i}{suffix}", form, **({"quality": 92} if form == "JPEG" else {}))
+    return open_source(root)
+
+
+def test_large_jpegs_are_decoded_smaller_and_give_the_same_crops(tmp_path):
+    source, plan = photos(tmp_path / "photos"), views.load("torchvision", size=96)
+    seen = []
+
+    class Watched(type(source.reader)):
+        def read(self, index, shrink=1):
+            seen.append(shrink)
+            return super().read(index, shrink)
+
+    object.__setattr__(source, "reader", Watched(source.reader.blobs, 3, "uint8"))
+    for step in range(4):
+        batch = HostBatches(source, plan, n=3, batch=3, seed=0)[step]
+        whole = plan.host([source.read(int(i)) for i in batch.ids], batch.ids, 0, step)
+        # A box is rounded to the pixels of the smaller copy, so edges move by up to half of its pixels: a third of a shift by one.
+        assert (batch.crops.float() - whole.float()).abs().mean() < 4
+    assert {2, 4} <= set(seen)
+
+
+@pytest.mark.parametrize(("shrink", "most"), [(2, 0.5), (4, 1.0), (8, 2.0)])
+def test_the_same_box_of_a_smaller_decode_is_nearly_the_same_picture(tmp_path, shrink, most):
+    from byol.views import crop
+
+    source = photos(tmp_path / "photos")
+    box = tuple(side // shrink for side in (64, 128, 640, 768))
+    for i in range(3):
+        small, whole = source.read(i, shrink), source.read(i)
+        assert small.shape[:2] == tuple(-(-side // shrink) for side in whole.shape[:2])
+        ours, theirs = crop.resize_one(small, box, 64), crop.resize_one(whole, tuple(side * shrink for side in box), 64)
+        assert (ours.float() - theirs.float()).abs().mean() < most  # of 255 levels
+
+
+def test_what_cannot_be_decoded_smaller_comes_whole(tmp_path):
+    source, plan = photos(tmp_path / "photos", form="PNG", suffix=".png"), views.load("torchvision", size=96)
+    batch = HostBatches(source, plan, n=3, batch=3, seed=0)[0]
+    assert torch.equal(batch.crops, plan.host([source.read(int(i)) for i in batch.ids], batch.ids, 0, 0))
+
+
+def test_a_photo_that_was_exchanged_for_a_smaller_one_after_the_look_is_cropped_by_its_own_size(tmp_path):
+    from PIL import Image
+
+    source, plan = photos(tmp_path / "photos", count=2), views.load("torchvision", size=96)
+    Image.new("RGB", (50, 40), "red").save(tmp_path / "photos" / "0.jpg")
+    batch = HostBatches(source, plan, n=2, batch=2, seed=0)[0]
+    row = batch.ids.tolist().index(0)
+    assert (batch.crops[:, row, 0].float() > 200).all()

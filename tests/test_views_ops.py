@@ -47,7 +47,9 @@ def test_brightness_of_the_paper_is_added(images, u):
 def test_contrast_of_the_paper_is_about_the_mean_of_each_channel(images, u):
     x, f = images.double(), (0.6 + 0.8 * u.double())[:, :, None, None]
     mean = x.flatten(2).mean(2)[:, :, None, None]
-    torch.testing.assert_close(ops.contrast_of_channels(images.clone(), u, 0.4), (f * (x - mean) + mean).clamp(0, 1).float(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        ops.contrast_of_channels(images.clone(), u, 0.4), (f * (x - mean) + mean).clamp(0, 1).float(), atol=1e-6, rtol=0
+    )
 
 
 def test_saturation_of_the_paper_is_that_of_hsv(images, u):

@@ -119,6 +119,14 @@ def test_an_op_that_all_samples_draw_leaves_images_that_later_ops_can_change(cha
     torch.testing.assert_close(both[turned], expected[turned])
 
 
+@pytest.mark.parametrize(("name", "channels"), [("paper", 3), ("torchvision", 3), ("small", 1)])
+def test_views_of_images_in_memory_are_their_crops_and_then_the_ops(name, channels):
+    plan, x, ids = views.load(name, size=24, channels=channels), crops_of(50, 40, channels)[0], torch.arange(50)
+    given = Input(channels=channels, size=24, mean=(0.5,) * channels, std=(0.2,) * channels)
+    for ours, theirs in zip(plan.memory(x, ids, 1, 2, given), plan.device(plan.crop(x, ids, 1, 2), ids, 1, 2, given), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("channels", [3, 1])
 def test_the_crops_given_stay_as_they_are_though_ops_work_in_place(channels):
     plan, ids = views.load("torchvision", size=24, channels=channels), torch.arange(60)

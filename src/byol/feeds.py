@@ -30,8 +30,7 @@ class MemoryFeed:
             epoch = step // steps_per_epoch(n, self.batch)
             # The ids stay on the host: whatever is computed from them there makes no step wait for the device.
             ids = ids_at(step, n=n, batch=self.batch, seed=self.seed)
-            crops = self.views.crop(self.images[ids.to(self.images.device)], ids, self.seed, epoch)
-            yield self.views.device(crops, ids, self.seed, epoch, self.input)
+            yield self.views.memory(self.images[ids.to(self.images.device)], ids, self.seed, epoch, self.input)
 
 
 class HostFeed:

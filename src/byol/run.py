@@ -107,7 +107,7 @@ def prepare(request: Request, progress: Progress = lambda what, done, total: Non
     request = request.folded()
     if encoder is not None:
         request = dataclasses.replace(request, encoder=OWN)
-    source = open_source(request.data, limit=request.limit, download=request.download)
+    source = open_source(request.data, limit=request.limit, download=request.download, progress=_looking(progress))
     memory, source = _in_memory(source, progress)
     stats = statistics(source)
     if memory is not None and memory.dtype != np.uint8:
@@ -173,6 +173,11 @@ def _in_memory(source: Source, progress: Progress) -> tuple[np.ndarray | None, S
     if len(source) == 0:
         raise ValueError(f"{source.spec}: none of its {len(source.skipped)} images can be read; run `byol doctor` on it to see why")
     return memory, source
+
+
+def _looking(progress: Progress) -> Callable[[int, int], None]:
+    """Progress while the data is opened: files are counted first, and then their headers are read."""
+    return lambda done, total: progress("Headers" if total else "Files", done, total)
 
 
 def _given(text: str, measured: tuple[float, ...]) -> tuple[float, ...]:
@@ -275,7 +280,8 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
     plan = read_plan(out)
     asked, then = read_json(out / "config.json"), read_json(out / "data.json")
     request = Request.from_json(asked["request"])
-    memory, source = _in_memory(open_source(_found(request.data, asked.get("folder")), limit=request.limit), progress)
+    source = open_source(_found(request.data, asked.get("folder")), limit=request.limit, progress=_looking(progress))
+    memory, source = _in_memory(source, progress)
     if source.fingerprint() != then["fingerprint"]:
         raise ValueError(
             f"{request.data} has changed since {out} began ({then['images']} images then, {len(source)} now); "

@@ -36,7 +36,7 @@ class ArrayReader:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "x": None if self.path else self.x}
 
-    def read(self, index: int) -> Pixels:
+    def read(self, index: int, shrink: int = 1) -> Pixels:
         if self.x is None:
             self.x = _load(Path(self.path), self.key)
         row = self.x[index]

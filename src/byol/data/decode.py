@@ -63,7 +63,7 @@ def _decode_image(data: bytes, form: str, shrink: int) -> Pixels:
     with open_image(io.BytesIO(data), form) as image:
         kind = kind_of_image(image)
         if form == "JPEG" and shrink > 1:
-            image.draft(None, (-(-image.width // shrink), -(-image.height // shrink)))
+            image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
         return np.ascontiguousarray(upright(_pixels(image, kind), orientation(image)))
 

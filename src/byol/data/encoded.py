@@ -66,12 +66,12 @@ class EncodedReader:
     channels: int
     dtype: Depth
 
-    def read(self, index: int) -> Pixels:
+    def read(self, index: int, shrink: int = 1) -> Pixels:
         try:
             data = self.blobs.load(index)
         except OSError as error:
             raise Unreadable(file_error(error)) from error
-        return coerce(decode(data), self.channels, self.dtype)
+        return coerce(decode(data, shrink), self.channels, self.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,8 +35,11 @@ class Skipped:
 class Reader(Protocol):
     """Reads samples by index; pickles small, and opens its files on first use in each process."""
 
-    def read(self, index: int) -> Pixels:
-        """(H, W, C), the same C and dtype for every index; raises Unreadable(reason)."""
+    def read(self, index: int, shrink: int = 1) -> Pixels:
+        """(H, W, C), the same C and dtype for every index; raises Unreadable(reason).
+
+        Where that saves work, 1/shrink (2, 4 or 8) of the height and width, rounded up.
+        """
         ...
 
 
@@ -84,8 +87,8 @@ class Rows:
     reader: Reader
     rows: npt.NDArray[np.integer]
 
-    def read(self, index: int) -> Pixels:
-        return self.reader.read(int(self.rows[index]))
+    def read(self, index: int, shrink: int = 1) -> Pixels:
+        return self.reader.read(int(self.rows[index]), shrink)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +111,9 @@ class Source:
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, index: int) -> Pixels:
-        """Sample -> (H, W, C) raw values of `dtype`; raises Unreadable."""
-        return self.reader.read(index)
+    def read(self, index: int, shrink: int = 1) -> Pixels:
+        """Sample -> (H, W, C) raw values of `dtype`; raises Unreadable. `shrink`: see `Reader`."""
+        return self.reader.read(index, shrink)
 
     def subset(self, indices: Sequence[int] | Ids) -> Source:
         """The samples of these indices, in this order; classes and what was skipped stay."""

@@ -34,7 +34,8 @@ def reaches(u: NDArray[np.float32], sigma: tuple[float, float], taps: int) -> ND
     width = (sigma[0] + (sigma[1] - sigma[0]) * u.astype(np.float64))[:, None]
     half = np.exp(np.arange(reach + 1) ** 2 / (-2 * width**2))  # (B, reach + 1), by distance
     beyond = np.cumsum(half[:, ::-1], 1)[:, ::-1] / (2 * half.sum(1, keepdims=True) - 1)
-    return np.maximum((beyond > _LOST).sum(1) - 1, 0)
+    counted: NDArray[np.int64] = (beyond > _LOST).sum(1) - 1
+    return counted.clip(min=0)
 
 
 def blur(x: Tensor, u: Tensor, *, sigma: tuple[float, float], taps: int, border: Border, reach: int | None = None) -> Tensor:

@@ -52,3 +52,13 @@ def _centre(height: Tensor, width: Tensor, p: Pipeline) -> Tensor:
     tall = torch.where(ratio < low, (width / low).round().long(), height)
     wide = torch.where(ratio > high, (height * high).round().long(), width)
     return torch.stack([(height - tall) // 2, (width - wide) // 2, tall, wide], 1)
+
+
+def rescaled(boxes: Tensor, sizes: Tensor, here: Tensor) -> Tensor:
+    """(B, 4) boxes in images of (B, 2) heights and widths -> the same in their smaller copies of (B, 2), rounded, never empty."""
+    if torch.equal(sizes, here):
+        return boxes
+    ratio = here.double() / sizes
+    first = (boxes[:, :2] * ratio).round().long().minimum(here - 1)
+    last = ((boxes[:, :2] + boxes[:, 2:]) * ratio).round().long().maximum(first + 1).minimum(here)
+    return torch.cat([first, last - first], 1)

@@ -55,6 +55,12 @@ def for_device(seed: int, epoch: int, view: int, ids: Tensor, channels: int | No
     return rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids.cpu(), columns)
 
 
+def for_view(seed: int, epoch: int, view: int, ids: Tensor, channels: int | None) -> Tensor:
+    """(B,) ids -> (B, k) numbers on the CPU for the crop and for all ops after it."""
+    columns = ASPECT.stop if channels is None else _CHANNELS + 3 * channels
+    return rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids.cpu(), columns)
+
+
 def chosen(u: Uniforms, probability: float) -> NDArray[np.bool_]:
     """(B,) -> (B,) bool: u <= p as in the released code; never where p is 0."""
     return (u <= probability) & (probability > 0)

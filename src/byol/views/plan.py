@@ -49,12 +49,24 @@ class ViewPlan:
         """Width of the pipeline's blur kernel in pixels: its own, or the released code's rule for this size."""
         return 2 * radius(self.size) + 1 if pipeline.kernel is None else pipeline.kernel
 
-    def host(self, images: Sequence[NDArray[np.generic]], ids: Tensor, seed: int, epoch: int) -> Tensor:
-        """Decoded (H, W, C) images of any size, (B,) ids -> (V, B, C, S, S) crops: uint8 where all images are, else raw float32."""
+    def shrinks(self, sizes: Tensor, ids: Tensor, seed: int, epoch: int) -> list[int]:
+        """(B, 2) heights and widths, (B,) ids -> 1, 2, 4 or 8: at 1/shrink of its size the crops of an image are still not enlarged."""
+        sides = [cut[:, 2:].amin(1) for cut in self._boxes(ids, seed, epoch, sizes[:, 0], sizes[:, 1])]
+        spare = torch.stack(sides).amin(0) // self.size
+        return [max((s for s in (2, 4, 8) if s <= most), default=1) for most in spare.tolist()]
+
+    def host(self, images: Sequence[NDArray[np.generic]], ids: Tensor, seed: int, epoch: int, sizes: Tensor | None = None) -> Tensor:
+        """Decoded (H, W, C) images of any size, (B,) ids -> (V, B, C, S, S) crops: uint8 where all images are, else raw float32.
+
+        `sizes` (B, 2): heights and widths of the images themselves, where they were decoded smaller (see `shrinks`). Their boxes are
+        rounded to the pixels that there are, which moves a crop by at most half a pixel of its own.
+        """
         self._check(len(images), images[0].shape[2], ids)
-        height, width = (torch.tensor([image.shape[axis] for image in images]) for axis in (0, 1))
+        here = torch.tensor([image.shape[:2] for image in images])
+        sizes = here if sizes is None else sizes
         views = []
-        for cut in self._boxes(ids, seed, epoch, height, width):
+        for cut in self._boxes(ids, seed, epoch, sizes[:, 0], sizes[:, 1]):
+            cut = boxes.rescaled(cut, sizes, here)
             views.append(torch.stack([crop.resize_one(i, b, self.size) for i, b in zip(images, cut.tolist(), strict=True)]))
         return torch.stack(views)
 
@@ -67,6 +79,24 @@ class ViewPlan:
             for part in _parts(x, max(x[0].numel(), view[0].numel())):
                 view[part] = crop.resize_batch(x[part], cut[part], self.size)
         return out
+
+    def memory(self, x: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> tuple[Tensor, ...]:
+        """(B, C, H, W) raw values on any device, (B,) ids -> V views (B, C, S, S), float32, normalised: `crop` and then `device`.
+
+        In one go a part of the batch at a time, so that on a CPU the crops are still in its cache when they are changed.
+        """
+        self._check(len(x), x.shape[1], ids)
+        views = [torch.empty(len(x), self.channels, self.size, self.size, device=x.device) for _ in self.pipelines]
+        height, width = (torch.full((len(x),), side) for side in x.shape[2:])
+        with torch.inference_mode():
+            for number, view in enumerate(views):
+                u = draws.for_view(seed, epoch, number, ids, self._drawn())
+                cut = self._cut(number, u, height, width)
+                for part in _parts(x, max(x[0].numel(), view[0].numel())):
+                    raw = crop.resize_batch(x[part], cut[part], self.size)
+                    changed = chain.augment(input.scale(raw), u[part], self._rounds(number, u[part], x.device))
+                    input.normalise(changed, view[part])
+        return tuple(views)
 
     def images(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> Tensor:
         """(V, B, C, S, S) raw crops, (B,) ids -> (V, B, C, S, S) float32 in [0, 1]: the views as a person would look at them."""
@@ -93,7 +123,7 @@ class ViewPlan:
         # The views themselves are ordinary tensors: networks that learn cannot take those made in this mode, whose calls cost less.
         with torch.inference_mode():
             for number, raw in enumerate(crops):
-                u = draws.for_device(seed, epoch, number, ids, self.channels if self.color == "channels" else None)
+                u = draws.for_device(seed, epoch, number, ids, self._drawn())
                 for part in _parts(raw, raw[0].numel()):
                     x = chain.augment(input.scale(raw[part]), u[part], self._rounds(number, u[part], raw.device))
                     last(x, views[number][part])
@@ -105,10 +135,16 @@ class ViewPlan:
         colours = palette(self.dialect, self.color, self.channels, p)
         return chain.rounds_of(p, colours, self.taps(p), border, u, by_reach=device.type == "cpu")
 
+    def _drawn(self) -> int | None:
+        """The channels that draw numbers of their own."""
+        return self.channels if self.color == "channels" else None
+
     def _boxes(self, ids: Tensor, seed: int, epoch: int, height: Tensor, width: Tensor) -> list[Tensor]:
         """(B,) ids and sides -> for each view (B, 4) boxes."""
-        cut = boxes.clamped if self.dialect == "paper" else boxes.redrawn
-        return [cut(draws.for_crop(seed, epoch, v, ids), height, width, p) for v, p in enumerate(self.pipelines)]
+        return [self._cut(v, draws.for_crop(seed, epoch, v, ids), height, width) for v in range(len(self.pipelines))]
+
+    def _cut(self, view: int, u: Tensor, height: Tensor, width: Tensor) -> Tensor:
+        return (boxes.clamped if self.dialect == "paper" else boxes.redrawn)(u, height, width, self.pipelines[view])
 
     def _check(self, batch: int, channels: int, ids: Tensor) -> None:
         if channels != self.channels:
