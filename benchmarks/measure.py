@@ -80,7 +80,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
     """A table on standard output: the first column to the left, the others to the right."""
     widths = [max(len(row[c]) for row in (head, *rows)) for c in range(len(head))]
     print(f"\n{title}")
-    for row in (head, *rows):
+    for row in (head, *rows) if any(head) else rows:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         print("  " + "  ".join(cells).rstrip())
 

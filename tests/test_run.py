@@ -329,3 +329,23 @@ def test_a_module_of_ones_own_stands_beside_its_random_twin():
             return torch.nn.functional.conv2d(x, self.weight)
 
     assert random_twin(wrap(Bare(), input=seen)) is None
+
+
+# torch's own, while it looks at what it compiles.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compiled_networks_learn_the_same_and_leave_the_same_keys(photos, tmp_path, monkeypatch):
+    # Another backend than the default one: it needs no C++ compiler and takes seconds; what is tested is who is compiled.
+    compiled, plain_compile = [], torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self) or plain_compile(self, backend="aot_eager"))
+    asked = {"epochs": 1, "batch_size": 8, "encoder": "small-w16", "image_size": 16, "precision": "fp32", "set": ("channels_last=true",)}
+    with_it, without = tmp_path / "with", tmp_path / "without"
+    byol.train(photos, with_it, compile=True, **asked)
+    networks = len(compiled)
+    byol.train(photos, without, **asked)
+    assert networks == 5  # encoder, projector, predictor and the target's two
+    assert len(compiled) == networks
+    ours, theirs = (load_file(out / "last.safetensors") for out in (with_it, without))
+    assert ours.keys() == theirs.keys()
+    for key in ours:
+        torch.testing.assert_close(ours[key], theirs[key], atol=1e-3, rtol=1e-3)
+    assert byol.load(with_it).dim == byol.load(without).dim

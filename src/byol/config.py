@@ -28,6 +28,7 @@ class Request:
     seed: int = 0
     workers: int | None = None  # processes that decode; None: by the number of cores
     pretrained: bool = False
+    compile: bool = False  # the networks, by torch.compile
     limit: int | None = None  # use only so many images
     on_collapse: Literal["warn", "stop"] = "warn"
     download: bool = False
@@ -91,6 +92,7 @@ class Settings:
     checkpoint_minutes: float  # between two checkpoints
     mean: str = "data"  # per channel, comma-separated, in [0, 1]; `data`: measured
     std: str = "data"  # likewise
+    compile: bool = False  # the networks, by torch.compile
 
     def __post_init__(self) -> None:
         _check_choices(self)

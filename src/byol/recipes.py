@@ -251,7 +251,7 @@ def _common(request: Request, facts: Facts) -> Choices:
     else:
         c.put("asked for", workers=request.workers)
     default = Request(data="")
-    for name in ("method", "seed", "pretrained", "on_collapse"):
+    for name in ("method", "seed", "pretrained", "compile", "on_collapse"):
         value = getattr(request, name)
         c.put("the default" if value == getattr(default, name) else "asked for", **{name: value})
     return c

@@ -99,7 +99,12 @@ def build(plan: Plan, encoder: Callable[[], Encoder]) -> nn.Module:
         cls = methods.load(s.method)
         method: nn.Module = cls(encoder(), cls.Config(**plan.method))  # type: ignore[attr-defined]
     layout = torch.channels_last if s.channels_last else torch.contiguous_format
-    return method.to(torch.device(s.device), memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    method.to(torch.device(s.device), memory_format=layout)  # type: ignore[call-overload]
+    if s.compile:
+        # Each network for itself and in place: what the method does with them stays readable, and so do the keys of its weights.
+        for network in method.children():
+            network.compile()
+    return method
 
 
 def prepare(request: Request, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None) -> Session:
@@ -308,7 +313,7 @@ def read_plan(out: Path) -> Plan:
 def restored(out: Path) -> nn.Module:
     """The method of a run as its last checkpoint has it, on the CPU; the data is not needed."""
     plan = read_plan(out)
-    s = dataclasses.replace(plan.settings, device="cpu")
+    s = dataclasses.replace(plan.settings, device="cpu", compile=False)
     if s.encoder == OWN:
         raise ValueError(f"{out} trained an encoder of your own, which this command cannot build; take the file that the run wrote")
     plan = dataclasses.replace(plan, settings=s)

@@ -67,7 +67,7 @@ def fit(
     began = time.monotonic()
     if plan.settings.device == "cpu":
         keep_freed_memory()
-    loop = _Loop(run, plan, method, optimizer, watcher, start)
+    loop = Loop(run, plan, method, optimizer, watcher, start)
     passes = feed(start * plan.settings.accumulate, plan.steps * plan.settings.accumulate)
     ended = "finished"
     # Dropout in an encoder draws from torch's generator: seeded by the step, and given back as it was.
@@ -85,7 +85,7 @@ def fit(
     return Outcome(step + 1 if start < plan.steps else start, ended, time.monotonic() - began, loop.record)
 
 
-class _Loop:
+class Loop:
     """The state of the loop that is not in the checkpoint, since it follows from the step or is about time."""
 
     def __init__(
@@ -99,8 +99,8 @@ class _Loop:
         self._logged_step = start
         self._non_finite = torch.zeros((), device=plan.settings.device)
         # Statistics of batch norm: a pass that is not finite would stay in them for good.
-        self._buffers = [b for b in method.buffers() if b.is_floating_point()]
-        self._buffers_before = [b.clone() for b in self._buffers]
+        self._statistics = joined([b for b in method.buffers() if b.is_floating_point()])
+        self._before = [t.clone() for t in self._statistics]
         method.train()
         lines = trim_log(run / "metrics.jsonl", start)
         self.record = lines[-1] if lines else {}  # what is known of a run that has nothing left to do
@@ -114,8 +114,8 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
-        if self._buffers:
-            torch._foreach_copy_(self._buffers_before, self._buffers)
+        for before, now in zip(self._before, self._statistics, strict=True):
+            before.copy_(now)
         loss = torch.zeros((), device=s.device)
         for micro, views in enumerate(passes):
             torch.manual_seed((s.seed * 1_000_003 + step * s.accumulate + micro) % 2**63)
@@ -138,20 +138,21 @@ class _Loop:
         grads = [p.grad for p in self.module.parameters() if p.grad is not None]
         norm: Tensor = torch.stack(torch._foreach_norm(grads)).norm()
         if norm.is_cuda:
+            bad = ~norm.isfinite()
             for g in grads:
-                g.copy_(torch.where(norm.isfinite(), g, torch.zeros_like(g)))
+                g.masked_fill_(bad, 0)
         elif not norm.isfinite():
             torch._foreach_zero_(grads)
         self._non_finite += ~norm.isfinite()
         return norm
 
     def _keep_finite(self, norm: Tensor) -> None:
-        """The buffers as they were before an update whose gradient is not finite; no device waits."""
-        if norm.is_cuda:
-            for now, before in zip(self._buffers, self._buffers_before, strict=True):
-                now.copy_(torch.where(norm.isfinite(), now, before))
-        elif self._buffers and not norm.isfinite():
-            torch._foreach_copy_(self._buffers, self._buffers_before)
+        """The statistics as they were before an update whose gradient is not finite; no device waits."""
+        for now, before in zip(self._statistics, self._before, strict=True):
+            if norm.is_cuda:
+                torch.where(norm.isfinite(), now, before, out=now)
+            elif not norm.isfinite():
+                now.copy_(before)
 
     def _log(self, step: int, lr: float, loss: Tensor, norm: Tensor, out: StepOutput) -> None:
         """One line of metrics.jsonl; the only place where the loop reads numbers from the device."""
@@ -206,6 +207,18 @@ class _Loop:
         if force or due:
             checkpoint.save(self.run / "last.safetensors", step=done, method=self.module, optimizer=self.optimizer)
             self._saved = time.monotonic()
+
+
+def joined(buffers: list[Tensor]) -> list[Tensor]:
+    """One flat tensor for each type; the buffers become parts of them, so that a hundred are copied at once."""
+    out = []
+    for dtype in dict.fromkeys(b.dtype for b in buffers):
+        same = [b for b in buffers if b.dtype == dtype]
+        flat = torch.cat([b.detach().flatten() for b in same])
+        for buffer, part in zip(same, flat.split_with_sizes([b.numel() for b in same]), strict=True):
+            buffer.data = part.view(buffer.shape)
+        out.append(flat)
+    return out
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[object]:
