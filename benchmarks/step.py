@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from measure import Job, Time, finish, peer, side_by_side, table
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from byol import run as runs
 from byol.allocator import keep_freed_memory
@@ -58,10 +59,26 @@ def case(name: str, size: int, batch: int, rounds: int, asked: argparse.Namespac
             jobs |= peers(encoder, size, views)
         wait = torch.cuda.synchronize if device == "cuda" else lambda: None
         times = side_by_side(jobs, rounds=rounds, warm=1 if device == "cpu" else 5, wait=wait)
+        floor = floor_of(method_of(name, size, batch, device), views, device)
     bare = times["bare passes"]
-    rows = [(k, f"{1000 * t.median:,.1f}", f"{1000 * t.best:,.1f}", f"{t.median / bare.median:.3f}") for k, t in times.items()]
+    rows = [("floor: operations / matrix rate", f"{1000 * floor:,.1f}", "", f"{floor / bare.median:.3f}")]
+    rows += [(k, f"{1000 * t.median:,.1f}", f"{1000 * t.best:,.1f}", f"{t.median / bare.median:.3f}") for k, t in times.items()]
     table(f"{name}, {size} px, batch {batch}, {asked.precision}, {device}", ("", "median ms", "best ms", "x bare"), rows)
-    return {k: as_json(t, bare) for k, t in times.items()}
+    return {"floor_ms": 1000 * floor, **{k: as_json(t, bare) for k, t in times.items()}}
+
+
+def method_of(name: str, size: int, batch: int, device: str) -> nn.Module:
+    return session_of(name, size, batch, "fp32").method().to(device)
+
+
+def floor_of(method: nn.Module, views: Views, device: str) -> float:
+    """Seconds that the operations of all passes would take at the rate of a float32 matrix product of 2048 rows and columns."""
+    with FlopCounterMode(display=False) as counter:
+        method(views).loss.backward()
+    a = torch.randn(2048, 2048, device=device)
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    product = side_by_side({"product": lambda: a @ a}, rounds=5, wait=wait)["product"]
+    return counter.get_total_flops() * product.best / (2 * 2048**3)
 
 
 def as_json(t: Time, bare: Time) -> dict[str, float]:

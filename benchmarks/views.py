@@ -98,6 +98,8 @@ def at_224(source: Source, rounds: int) -> Figures:
     if peer("lightly"):
         transform = lightly_transform(224)
         jobs[LIGHTLY] = lambda: [transform(Image.open(io.BytesIO(b)).convert("RGB")) for b in blobs]
+    floats = torch.empty(crops.shape)
+    jobs["floor of the device stage: 8-bit crops read and float views written, once"] = lambda: floats.copy_(crops)
     jobs["byol, decode only"] = lambda: [read_image(b) for b in blobs]
     jobs["byol, host stage"] = lambda: host[0]
     jobs["byol, device stage"] = lambda: plan.device(crops, ids, 0, 0, INPUT)

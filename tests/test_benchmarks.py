@@ -1,4 +1,4 @@
-"""The programs under benchmarks/ at toy sizes: they run, and say what they are meant to say. Times are theirs to measure, not ours to test."""
+"""The programs under benchmarks/ at toy sizes: they run, and say what they are meant to say. Times are measured there, not tested here."""
 
 import json
 import subprocess

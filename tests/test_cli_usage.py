@@ -13,8 +13,8 @@ from byol.config import Request
 FLAGS = {
     "demo": "--json --out --seed",
     "doctor": "--json --limit data",
-    "train": "--accumulate --batch-size --device --download --dry-run --encoder --epochs --image-size --json --limit --method --minutes "
-    "--on-collapse --out --precision --pretrained --recipe --seed --set --workers data",
+    "train": "--accumulate --batch-size --compile --device --download --dry-run --encoder --epochs --image-size --json --limit --method "
+    "--minutes --on-collapse --out --precision --pretrained --recipe --seed --set --workers data",
     "resume": "--json run",
     "evaluate": "--batch-size --device --draws --json --labels --limit --no-baselines --precision --protocol --seed --test --workers "
     "data encoder",

@@ -88,7 +88,8 @@ class Rows:
     rows: npt.NDArray[np.integer]
 
     def read(self, index: int, shrink: int = 1) -> Pixels:
-        return self.reader.read(int(self.rows[index]), shrink)
+        row = int(self.rows[index])
+        return self.reader.read(row) if shrink == 1 else self.reader.read(row, shrink)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,8 @@ class Source:
 
     def read(self, index: int, shrink: int = 1) -> Pixels:
         """Sample -> (H, W, C) raw values of `dtype`; raises Unreadable. `shrink`: see `Reader`."""
-        return self.reader.read(index, shrink)
+        # Readers of one's own that know no shrinking do not have to.
+        return self.reader.read(index) if shrink == 1 else self.reader.read(index, shrink)
 
     def subset(self, indices: Sequence[int] | Ids) -> Source:
         """The samples of these indices, in this order; classes and what was skipped stay."""
