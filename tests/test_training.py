@@ -289,3 +289,18 @@ def test_a_run_that_must_collapse_is_stopped_within_200_updates_and_a_healthy_on
     assert "rank" in outcomes["doomed"].record["reason"]
     assert outcomes["doomed"].mend == mend
     assert mend in outcomes["doomed"].record["reason"]
+
+
+def test_no_part_of_an_update_reads_a_number_back_from_the_device(tmp_path):
+    # Tensors of the device "meta" have no values: whatever asks for one fails, where a GPU would be waited for.
+    plan = make_plan(device="meta", log_steps=1000)
+    method, _ = build(make_plan())
+    method.to("meta")
+    views = tuple(torch.empty(8, 1, 8, 8, device="meta") for _ in range(2))
+    for name in ("lars", "sgd", "adamw"):
+        optimizer = optim.make(name, method.param_groups(), lr=0.1, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
+        loop = training.Loop(tmp_path, plan, method, optimizer, None, 0)
+        loop.update(1, iter([views]))
+        loop.update(2, iter([views]))
+    with pytest.raises(RuntimeError, match="meta"):
+        loop.update(0, iter([views]))  # the first step is logged, and a line of the log is where numbers are read

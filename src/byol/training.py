@@ -137,7 +137,7 @@ class Loop:
         """The gradient's norm; a gradient that is not finite becomes zero, without asking the device to wait."""
         grads = [p.grad for p in self.module.parameters() if p.grad is not None]
         norm: Tensor = torch.stack(torch._foreach_norm(grads)).norm()
-        if norm.is_cuda:
+        if norm.device.type != "cpu":
             bad = ~norm.isfinite()
             for g in grads:
                 g.masked_fill_(bad, 0)
@@ -149,7 +149,7 @@ class Loop:
     def _keep_finite(self, norm: Tensor) -> None:
         """The statistics as they were before an update whose gradient is not finite; no device waits."""
         for now, before in zip(self._statistics, self._before, strict=True):
-            if norm.is_cuda:
+            if norm.device.type != "cpu":
                 torch.where(norm.isfinite(), now, before, out=now)
             elif not norm.isfinite():
                 now.copy_(before)
