@@ -59,7 +59,7 @@ def axes(x: Tensor) -> Axes:
     """(n, D) training features -> their principal axes; with fewer samples than features only the n that matter."""
     mean = x.mean(0)
     s = x - mean
-    std = torch.linalg.vector_norm(s, dim=0) / len(s) ** 0.5
+    std = (torch.stack([part.square().sum(0) for part in torch.split(s, _CPU_ROWS)]).sum(0) / len(s)).sqrt()
     std = torch.where(std > 1e-6 * mean.abs().clamp_min(1e-6), std, 1)
     s.div_(std)
     if len(s) >= s.shape[1]:
