@@ -20,7 +20,7 @@ GRID = tuple(10 ** (k / 2) for k in range(-2, 11))  # 0.1 .. 100,000
 _FEW = 1000  # labels; below, one part held out is too small to choose by, and all folds together are not
 _FOLDS = 5
 _UNCHOSEN = 1.0  # scikit-learn's default, where there are too few labels to choose by
-_ROUGH = 1e-3  # tolerance while choosing; the classifier that is tested is solved to 1e-5
+_ROUGH = 1e-3  # tolerance while choosing; the classifier that is tested is solved to 3e-5
 _BYTES = 1 << 31  # of what the problems solved together remember of their steps ...
 _VECTORS = 32  # ... each so many times its weights
 
