@@ -47,6 +47,21 @@ def test_of_equally_near_samples_the_first_ones_vote():
     assert counts.tolist() == [[4, 2, 0, 0, 0, 0, 0, 0, 0, 0]] * 5
 
 
+@pytest.mark.parametrize("k", [1, 7, 31, 400, 1003])
+@pytest.mark.parametrize(("chunk", "neighbours"), [(1 << 25, 1 << 20), (1003 * 8, 1 << 20), (1003 * 8, 150)])
+def test_of_many_ties_the_first_ones_vote_whatever_way_they_are_found(monkeypatch, k, chunk, neighbours):
+    # Sixteen entries of 1 or -1: unit vectors and similarities are exact, and hundreds of them are equal.
+    module = importlib.import_module("byol.evaluation.knn")
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    monkeypatch.setattr(module, "_NEIGHBOURS", neighbours)
+    rng = np.random.default_rng(0)
+    train, test = (rng.choice([-1.0, 1.0], (n, 16)).astype(np.float32) for n in (1003, 50))
+    y = rng.integers(0, 5, 1003)
+    order = np.argsort(-(test @ train.T), axis=1, kind="stable")[:, :k]
+    counts = votes(torch.from_numpy(train), torch.from_numpy(y), torch.from_numpy(test), classes=5, k=k, temperature=None)
+    np.testing.assert_array_equal(counts, (y[order][..., None] == np.arange(5)).sum(1))
+
+
 def test_the_length_of_a_feature_does_not_matter():
     longer = TRAIN_X * np.random.default_rng(0).uniform(0.1, 10, (150, 1))
     moved = votes(torch.from_numpy(longer), *ARRAYS[1:], classes=7, k=9, temperature=0.1)

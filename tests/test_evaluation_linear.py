@@ -42,16 +42,30 @@ def test_the_solution_equals_scikit_learns_at_every_strength(n, dim):
         np.testing.assert_allclose(p, theirs.predict_proba(scaler.transform(others)), rtol=0, atol=1e-6)
 
 
-def test_a_subset_solved_beside_others_equals_the_subset_alone():
+def test_a_subset_in_the_axes_of_all_equals_the_subset_alone():
     x, y = data(80, 10, 3, seed=0)
-    used = torch.from_numpy(np.random.default_rng(1).random((2, 80)) < 0.7)
     design, l2 = axes(x), torch.tensor([0.5, 2.0], dtype=torch.float64)
-    found = fit(design, y, classes=3, l2=l2, used=used, tolerance=1e-9)
     scaler = StandardScaler().fit(x)  # by all of them, as the axes are
-    for i in range(2):
-        z, rows = scaler.transform(x), used[i].numpy()
-        theirs = LogisticRegression(C=1 / float(l2[i]), solver="newton-cholesky", tol=1e-12).fit(z[rows], y[rows])
-        np.testing.assert_allclose(found.logits(design.project(x))[i].softmax(1), theirs.predict_proba(z), rtol=0, atol=1e-6)
+    z = scaler.transform(x)
+    for rows in torch.from_numpy(np.random.default_rng(1).random((2, 80)) < 0.7):
+        found = fit(design.rows(rows), y[rows], classes=3, l2=l2, tolerance=1e-9)
+        for ours, strength in zip(found.logits(design.project(x)).softmax(2), l2.tolist(), strict=True):
+            theirs = LogisticRegression(C=1 / strength, solver="newton-cholesky", tol=1e-12).fit(z[rows], y[rows])
+            np.testing.assert_allclose(ours, theirs.predict_proba(z), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("smaller", ["_CPU_ROWS", "_BYTES", "_ENOUGH"])
+def test_neither_parts_of_the_samples_nor_axes_of_a_part_move_the_minimum(monkeypatch, smaller):
+    x, y = data(500, 12, 4, seed=0)
+    l2 = torch.tensor([0.1, 10.0], dtype=torch.float64)
+
+    def solved():
+        design = axes(x)
+        return fit(design, y, classes=4, l2=l2, tolerance=1e-10).logits(design.z)
+
+    whole = solved()
+    monkeypatch.setattr("byol.evaluation.logistic." + smaller, {"_CPU_ROWS": 7, "_BYTES": 8 * 8 * 33, "_ENOUGH": 3}[smaller])
+    torch.testing.assert_close(solved(), whole, rtol=0, atol=1e-7)
 
 
 def test_float32_finds_the_same_classifier():

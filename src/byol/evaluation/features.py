@@ -23,7 +23,7 @@ Precision = Literal["fp32", "bf16"]
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
 
 BATCH = 256
-_CPU_BATCH = 64  # images a pass: with more, the activations leave the cache, and ResNet-18 at 32 px takes a quarter longer
+_CPU_BATCH = 64  # images a pass: 256 take ResNet-18 at 32 px 3 % less time, and four times the memory for activations
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,9 @@ GRID = tuple(10 ** (k / 2) for k in range(-2, 11))  # 0.1 .. 100,000
 _FEW = 1000  # labels; below, one part held out is too small to choose by, and all folds together are not
 _FOLDS = 5
 _UNCHOSEN = 1.0  # scikit-learn's default, where there are too few labels to choose by
-_ROUGH = 1e-3  # tolerance while choosing; the classifier that is tested is solved to 1e-5
-_BYTES = 1 << 29  # of the logits of all problems solved together
+_ROUGH = 1e-3  # tolerance while choosing; the classifier that is tested is solved to 3e-5
+_BYTES = 1 << 31  # of what the problems solved together remember of their steps ...
+_VECTORS = 32  # ... each so many times its weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +76,10 @@ class Linear:
         rounds, how = held_out_rounds(task.train_y, self.held_out, task.seed)
         if not len(rounds):
             return _UNCHOSEN, how
-        problems = torch.cartesian_prod(torch.tensor(self.grid, dtype=torch.float64), torch.arange(len(rounds), dtype=torch.float64))
-        at_once = max(1, _BYTES // (4 * len(task.train_y) * task.classes))
-        judged = [_judge(design, task, rounds[p[:, 1].long()], p[:, 0]) for p in torch.split(problems, at_once)]
-        correct, entropy = torch.cat(judged).view(len(self.grid), len(rounds), 2).sum(1).unbind(1)
+        at_once = max(1, _BYTES // (_VECTORS * 4 * task.train_x.shape[1] * task.classes))
+        strengths = torch.split(torch.tensor(self.grid, dtype=design.z.dtype), at_once)
+        judged = [torch.cat([_judge(design, task, out, l2) for l2 in strengths]) for out in rounds]
+        correct, entropy = torch.stack(judged).sum(0).unbind(1)
         best = torch.where(correct == correct.max(), entropy, torch.inf).argmin()
         return self.grid[int(best)], how
 
@@ -97,9 +98,10 @@ def held_out_rounds(labels: Tensor, share: float, seed: int) -> tuple[Tensor, st
 
 
 def _judge(design: Axes, task: Task, out: Tensor, l2: Tensor) -> Tensor:
-    """(P, n) what is held out, (P,) strengths -> (P, 2) held-out samples that came out right, and their summed cross-entropy."""
-    out = out.to(design.z.device)
-    found = fit(design, task.train_y, classes=task.classes, l2=l2.to(design.z), used=~out, tolerance=_ROUGH)
-    logits = found.logits(design.z)  # (P, n, C)
-    entropy = -logits.log_softmax(2).gather(2, task.train_y.expand(out.shape)[..., None])[..., 0]
-    return torch.stack([(hits(logits, task.train_y) & out).sum(1).double(), (entropy * out).sum(1).double()], 1).cpu()
+    """(n,) what is held out, (P,) strengths -> (P, 2) held-out samples that come out right, and their summed cross-entropy."""
+    kept, out = ((~out).nonzero()[:, 0].to(design.z.device), out.nonzero()[:, 0].to(design.z.device))
+    found = fit(design.rows(kept), task.train_y[kept], classes=task.classes, l2=l2.to(design.z), tolerance=_ROUGH)
+    y = task.train_y[out]
+    logits = found.logits(design.z[out])  # (P, m, C)
+    entropy = -logits.log_softmax(2).gather(2, y.expand(logits.shape[:2])[..., None])
+    return torch.stack([hits(logits, y).sum(1).double(), entropy.sum((1, 2)).double()], 1).cpu()
