@@ -14,18 +14,15 @@ from byol.data import HostBatches, Skipped, ids_at, open_source, steps_per_epoch
 class Corner:
     """A plan of two views: a 4x4 crop at a place that depends on the sample's own random numbers."""
 
-    def shrinks(self, sizes, ids, seed, epoch):
-        return [1] * len(ids)
+    def boxes(self, sizes, ids, seed, epoch):
+        u = [rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids, 2) for view in range(2)]
+        return torch.stack([torch.cat([(v * 8).long(), torch.full((len(ids), 2), 4)], 1) for v in u], 1)
 
-    def host(self, images, ids, seed, epoch, sizes=None):
-        views = []
-        for view in range(2):
-            u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids, 2)
-            places = (u * 8).long().tolist()
-            views.append(
-                torch.stack([torch.from_numpy(im[y : y + 4, x : x + 4].copy()) for im, (y, x) in zip(images, places, strict=True)])
-            )
-        return torch.stack(views).permute(0, 1, 4, 2, 3)
+    def shrinks(self, boxes):
+        return [1] * len(boxes)
+
+    def cut(self, image, boxes, size):
+        return torch.stack([torch.from_numpy(image[y : y + h, x : x + w].copy()) for y, x, h, w in boxes.tolist()]).permute(0, 3, 1, 2)
 
 
 def test_each_epoch_holds_each_sample_once_in_a_new_order():
@@ -94,7 +91,9 @@ def test_crops_are_of_the_samples_that_the_ids_name(source):
     assert torch.equal(ids, ids_at(3, n=20, batch=6, seed=5))
     assert crops.shape == (2, 6, 3, 4, 4)
     assert bad == []
-    wanted = Corner().host([pixels(seed=int(i)) for i in ids], ids, 5, 1)  # step 3 of 3 per epoch: epoch 1
+    wanted = torch.stack(
+        [Corner().cut(pixels(seed=int(i)), b, None) for i, b in zip(ids, Corner().boxes(None, ids, 5, 1), strict=True)], 1
+    )  # step 3 of 3 per epoch: epoch 1
     assert torch.equal(crops, wanted)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from byol.allocator import keep_freed_memory
-from byol.data import HostBatches, Skipped, Source, ids_at, steps_per_epoch
+from byol.data import HostBatch, HostBatches, Skipped, Source, cores, ids_at, steps_per_epoch
 from byol.encoders import Input
 from byol.views import ViewPlan
 
@@ -34,7 +35,7 @@ class MemoryFeed:
 
 
 class HostFeed:
-    """Files decoded and cropped by worker processes, in step order, everything else on the device."""
+    """Files decoded and cropped in step order by worker processes, or by threads of this one; everything else on the device."""
 
     def __init__(
         self,
@@ -54,19 +55,34 @@ class HostFeed:
     def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
         """The views of the forward passes start .. stop-1, each (B, C, S, S)."""
         n = len(self.source)
-        loader = torch.utils.data.DataLoader(
-            HostBatches(self.source, self.views, n=n, batch=self.batch, seed=self.seed),
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=self.workers,
-            worker_init_fn=settle,
-            pin_memory=self.device.startswith("cuda"),
-        )
-        for step, (ids, crops, bad) in zip(range(start, stop), loader, strict=True):
+        batches = HostBatches(self.source, self.views, n=n, batch=self.batch, seed=self.seed)
+        ready = self._from_processes(batches, start, stop) if self.workers else self._from_threads(batches, start, stop)
+        for step, (ids, crops, bad) in zip(range(start, stop), ready, strict=True):
             if bad:
                 self.on_bad(bad)
             crops = crops.to(self.device, non_blocking=True)
             yield self.views.device(crops, ids, self.seed, step // steps_per_epoch(n, self.batch), self.input)
+
+    def _from_processes(self, batches: HostBatches, start: int, stop: int) -> Iterator[HostBatch]:
+        """Some batches ahead of the device, which never waits while the workers keep up."""
+        return iter(
+            torch.utils.data.DataLoader(
+                batches,
+                batch_size=None,
+                sampler=range(start, stop),
+                num_workers=self.workers,
+                worker_init_fn=settle,
+                pin_memory=self.device.startswith("cuda"),
+            )
+        )
+
+    def _from_threads(self, batches: HostBatches, start: int, stop: int) -> Iterator[HostBatch]:
+        """No batch ahead: where the network computes on the same cores, it is done with them while these decode (benchmarks/views.py)."""
+        keep_freed_memory()
+        # One thread of torch's in each: teams of them would wait for each other, busily. What the main thread uses stays as it is.
+        with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for step in range(start, stop):
+                yield batches.read(step, pool.map)
 
 
 def settle(worker: int) -> None:

@@ -244,8 +244,7 @@ def _common(request: Request, facts: Facts) -> Choices:
     c.put(how, channels_last=facts.channels_last_gain >= 0.7)
     c.put("found here" if request.device == "auto" else "asked for", device=facts.device)
     if request.workers is None and facts.device == "cpu":
-        # The network uses the same cores: more workers only wait for them (benchmarks/views.py).
-        c.put("one for every two cores, at most 8; the network uses them too", workers=min(8, facts.cores // 2))
+        c.put("the network uses the same cores: threads of this process decode between its steps", workers=0)
     elif request.workers is None:
         c.put("one for each core, at most 16", workers=min(16, facts.cores))
     else:

@@ -65,7 +65,7 @@ class Train(Common):
     accumulate: Annotated[int | None, About("forward passes an update", "K")] = None
     precision: Annotated[Literal["auto", "fp32", "bf16"], About("of the forward pass (default: auto, measured)")] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to train (default: auto)")] = "auto"
-    workers: Annotated[int | None, About("processes that decode (default: by the cores)", "N")] = None
+    workers: Annotated[int | None, About("processes that decode (default: one a core for a GPU, none on a CPU)", "N")] = None
     seed: Annotated[int, About("of weights, order and views (default: 0)", "N")] = 0
     pretrained: Annotated[bool, About("start from timm's weights")] = False
     compile: Annotated[bool, About("compile the networks first: a minute or two, then faster steps")] = False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,12 +19,16 @@ from byol.data.source import Pixels, Skipped, Source, Unreadable
 class Plan(Protocol):
     """The part of a view plan that runs on the host."""
 
-    def shrinks(self, sizes: Tensor, ids: Tensor, seed: int, epoch: int) -> list[int]:
-        """(B, 2) heights and widths, (B,) ids -> how much smaller each image may be decoded: 1, 2, 4 or 8."""
+    def boxes(self, sizes: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
+        """(B, 2) heights and widths, (B,) ids -> (B, V, 4) top, left, height, width of every crop."""
         ...
 
-    def host(self, images: Sequence[Pixels], ids: Tensor, seed: int, epoch: int, sizes: Tensor | None = None) -> Tensor:
-        """B images (H, W, C), (B,) ids -> random crops (V, B, C, S, S); `sizes` (B, 2) where images came smaller than they are."""
+    def shrinks(self, boxes: Tensor) -> list[int]:
+        """(B, V, 4) -> how much smaller each image may be decoded: 1, 2, 4 or 8."""
+        ...
+
+    def cut(self, image: Pixels, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """(H, W, C), (V, 4) boxes, the height and width that they are meant for -> (V, C, S, S)."""
         ...
 
 
@@ -33,6 +38,19 @@ class HostBatch(NamedTuple):
     ids: Tensor  # (B,) int64, the samples that are in the crops
     crops: Tensor  # (V, B, C, S, S) raw values
     bad: list[Skipped]  # samples of this batch that could not be read; another took the place of each
+
+
+@dataclass
+class _Row:
+    """One sample of a batch on its way."""
+
+    id: int
+    bad: dict[int, str]  # what could not be read in its place
+    image: Pixels | None  # until it is cropped
+    crops: Tensor | None = None  # (V, C, S, S)
+
+
+Each = Callable[[Callable[..., _Row], Iterable[object]], Iterable[_Row]]
 
 
 def steps_per_epoch(n: int, batch: int) -> int:
@@ -63,20 +81,41 @@ class HostBatches(Dataset[HostBatch]):
         self.steps_per_epoch = steps_per_epoch(n, batch)
 
     def __getitem__(self, step: int) -> HostBatch:
+        return self.read(step)
+
+    def read(self, step: int, each: Each = map) -> HostBatch:
+        """The batch of a step; `each` calls a function for every row, as `map` does or as the map of a pool of threads."""
         wanted, epoch = ids_at(step, n=self.n, batch=self.batch, seed=self.seed), step // self.steps_per_epoch
         sizes = self._sizes(wanted)
-        shrinks = self.plan.shrinks(sizes, wanted, self.seed, epoch) if len(self.source.headers) else [1] * self.batch
-        bad: dict[int, str] = {}
+        boxes = self.plan.boxes(sizes, wanted, self.seed, epoch)
+        jobs = zip(wanted.tolist(), sizes.tolist(), boxes, self.plan.shrinks(boxes), strict=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata, once per file and epoch
-            read = [self._readable(int(i), shrink, bad) for i, shrink in zip(wanted, shrinks, strict=True)]
-        ids = torch.tensor([i for i, _ in read], dtype=torch.int64)
-        for row, ((i, image), shrink) in enumerate(zip(read, shrinks, strict=True)):
-            # What is no JPEG, is not what its header says or stands for another image comes in its own size.
-            if i != wanted[row] or image.shape[:2] != tuple(-(-side // shrink) for side in sizes[row].tolist()):
-                sizes[row] = torch.tensor(image.shape[:2])
-        crops = self.plan.host([image for _, image in read], ids, self.seed, epoch, sizes)
+            rows = list(each(self._row, jobs))
+        self._cut_late(rows, epoch)
+        bad = {i: reason for row in rows for i, reason in row.bad.items()}
+        ids = torch.tensor([row.id for row in rows], dtype=torch.int64)
+        crops = torch.stack([row.crops for row in rows if row.crops is not None], 1)
         return HostBatch(ids, crops, [Skipped(self.source.names[i], reason) for i, reason in bad.items()])
+
+    def _row(self, job: tuple[int, list[int], Tensor, int]) -> _Row:
+        """One sample, cropped if it is what its header says."""
+        wanted, (height, width), boxes, shrink = job
+        row = self._readable(wanted, shrink)
+        if row.id == wanted and row.image is not None and row.image.shape[:2] == (-(-height // shrink), -(-width // shrink)):
+            row.crops, row.image = self.plan.cut(row.image, boxes, (height, width)), None
+        return row
+
+    def _cut_late(self, rows: list[_Row], epoch: int) -> None:
+        """Crops of the samples that are not what their header says: no JPEG, exchanged since, or in the place of another."""
+        late = [row for row in rows if row.image is not None]
+        if not late:
+            return
+        sizes = [row.image.shape[:2] for row in late if row.image is not None]
+        boxes = self.plan.boxes(torch.tensor(sizes), torch.tensor([row.id for row in late]), self.seed, epoch)
+        for row, size, cut in zip(late, sizes, boxes, strict=True):
+            assert row.image is not None
+            row.crops, row.image = self.plan.cut(row.image, cut, (size[0], size[1])), None
 
     def _sizes(self, ids: Tensor) -> Tensor:
         """(B,) -> (B, 2) heights and widths as the headers have them; zeros where nothing is known."""
@@ -86,12 +125,13 @@ class HostBatches(Dataset[HostBatch]):
         rows = ids.numpy()
         return torch.from_numpy(np.stack([headers.height[rows], headers.width[rows]], 1).astype(np.int64))
 
-    def _readable(self, index: int, shrink: int, bad: dict[int, str]) -> tuple[int, Pixels]:
+    def _readable(self, index: int, shrink: int) -> _Row:
         """The sample, or the next one that can be read: a damaged file must not end a run, nor make a batch smaller."""
+        bad: dict[int, str] = {}
         for place in range(self.n):
             i = (index + place) % self.n
             try:
-                return i, self.source.read(i, shrink if place == 0 else 1)
+                return _Row(i, bad, self.source.read(i, shrink if place == 0 else 1))
             except Unreadable as error:
                 bad[i] = str(error)
         raise ValueError(f"none of the {self.n:,} images of {self.source.spec} can be decoded any more (first: {bad[index]})")

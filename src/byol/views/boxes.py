@@ -7,6 +7,8 @@ fit, the dialects part: the released code of BYOL cuts its sides to the image's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -54,11 +56,12 @@ def _centre(height: Tensor, width: Tensor, p: Pipeline) -> Tensor:
     return torch.stack([(height - tall) // 2, (width - wide) // 2, tall, wide], 1)
 
 
-def rescaled(boxes: Tensor, sizes: Tensor, here: Tensor) -> Tensor:
-    """(B, 4) boxes in images of (B, 2) heights and widths -> the same in their smaller copies of (B, 2), rounded, never empty."""
-    if torch.equal(sizes, here):
+def rescaled(boxes: Tensor, size: tuple[int, int], here: Sequence[int]) -> Tensor:
+    """(V, 4) boxes in an image of that height and width -> the same in a smaller copy of it, rounded, never empty."""
+    if tuple(here[:2]) == tuple(size):
         return boxes
-    ratio = here.double() / sizes
-    first = (boxes[:, :2] * ratio).round().long().minimum(here - 1)
-    last = ((boxes[:, :2] + boxes[:, 2:]) * ratio).round().long().maximum(first + 1).minimum(here)
+    now = torch.tensor(here[:2])
+    ratio = now.double() / torch.tensor(size)
+    first = (boxes[:, :2] * ratio).round().long().minimum(now - 1)
+    last = ((boxes[:, :2] + boxes[:, 2:]) * ratio).round().long().maximum(first + 1).minimum(now)
     return torch.cat([first, last - first], 1)

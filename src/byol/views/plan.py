@@ -13,6 +13,7 @@ from torch import Tensor
 from byol.encoders import Input
 from byol.views import boxes, chain, crop, draws
 from byol.views.blur import Border, radius
+from byol.views.boxes import rescaled
 from byol.views.palette import Color, Dialect, palette
 from byol.views.pipeline import Pipeline
 from byol.views.words import describe
@@ -49,26 +50,29 @@ class ViewPlan:
         """Width of the pipeline's blur kernel in pixels: its own, or the released code's rule for this size."""
         return 2 * radius(self.size) + 1 if pipeline.kernel is None else pipeline.kernel
 
-    def shrinks(self, sizes: Tensor, ids: Tensor, seed: int, epoch: int) -> list[int]:
-        """(B, 2) heights and widths, (B,) ids -> 1, 2, 4 or 8: at 1/shrink of its size the crops of an image are still not enlarged."""
-        sides = [cut[:, 2:].amin(1) for cut in self._boxes(ids, seed, epoch, sizes[:, 0], sizes[:, 1])]
-        spare = torch.stack(sides).amin(0) // self.size
+    def boxes(self, sizes: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
+        """(B, 2) heights and widths, (B,) ids -> (B, V, 4) top, left, height, width of every crop in pixels."""
+        return torch.stack(self._boxes(ids, seed, epoch, sizes[:, 0], sizes[:, 1]), 1)
+
+    def shrinks(self, boxes: Tensor) -> list[int]:
+        """(B, V, 4) boxes -> 1, 2, 4 or 8: at 1/shrink of its size the crops of an image are still not enlarged."""
+        spare = boxes[:, :, 2:].amin((1, 2)) // self.size
         return [max((s for s in (2, 4, 8) if s <= most), default=1) for most in spare.tolist()]
 
-    def host(self, images: Sequence[NDArray[np.generic]], ids: Tensor, seed: int, epoch: int, sizes: Tensor | None = None) -> Tensor:
-        """Decoded (H, W, C) images of any size, (B,) ids -> (V, B, C, S, S) crops: uint8 where all images are, else raw float32.
+    def cut(self, image: NDArray[np.generic], boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """One decoded image (H, W, C), its (V, 4) boxes -> (V, C, S, S) crops: uint8 of uint8, else raw float32.
 
-        `sizes` (B, 2): heights and widths of the images themselves, where they were decoded smaller (see `shrinks`). Their boxes are
+        `size` is the height and width that the boxes are meant for. Where the image was decoded smaller (see `shrinks`), boxes are
         rounded to the pixels that there are, which moves a crop by at most half a pixel of its own.
         """
+        return torch.stack([crop.resize_one(image, b, self.size) for b in rescaled(boxes, size, image.shape).tolist()])
+
+    def host(self, images: Sequence[NDArray[np.generic]], ids: Tensor, seed: int, epoch: int) -> Tensor:
+        """Decoded (H, W, C) images of any size and one type, (B,) ids -> (V, B, C, S, S) crops: uint8 of uint8, else raw float32."""
         self._check(len(images), images[0].shape[2], ids)
-        here = torch.tensor([image.shape[:2] for image in images])
-        sizes = here if sizes is None else sizes
-        views = []
-        for cut in self._boxes(ids, seed, epoch, sizes[:, 0], sizes[:, 1]):
-            cut = boxes.rescaled(cut, sizes, here)
-            views.append(torch.stack([crop.resize_one(i, b, self.size) for i, b in zip(images, cut.tolist(), strict=True)]))
-        return torch.stack(views)
+        sizes = torch.tensor([image.shape[:2] for image in images])
+        cut = self.boxes(sizes, ids, seed, epoch)
+        return torch.stack([self.cut(image, b, image.shape[:2]) for image, b in zip(images, cut, strict=True)], 1)
 
     def crop(self, x: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
         """(B, C, H, W) raw values on any device, (B,) ids -> (V, B, C, S, S) raw float32: the host's boxes, cut in batches."""
