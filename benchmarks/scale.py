@@ -221,16 +221,19 @@ def plot(rows: list[dict[str, float | bool]], ids: list[dict[str, float]], slope
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
     names = {"floor_s": "list + read 4 KiB (floor)", "first_s": "first start", "next_s": "next start", "fingerprint_s": "fingerprint"}
     for cost, name in names.items():
         left.loglog([r["n"] for r in rows], [r[cost] for r in rows], "o-", label=f"{name}, exponent {slopes.get(cost, math.nan):.2f}")
     left.set(xlabel="files", ylabel="seconds", title="A folder")
+    for cost, name in (("held_bytes", "a source (ours)"), ("list_bytes", "a list of the names alone")):
+        middle.loglog([r["n"] for r in rows], [r["n"] * r[f"{cost}_per_file"] for r in rows], "o-", label=name)
+    middle.set(xlabel="files", ylabel="bytes", title="Memory afterwards")
     for cost, name in (("step_us", "ids of a step of 256 (ours)"), ("randperm_epoch_us", "torch.randperm of an epoch")):
         drawn = [r for r in ids if cost in r]
         right.loglog([r["n"] for r in drawn], [r[cost] for r in drawn], "o-", label=f"{name}, exponent {slopes.get(cost, math.nan):.2f}")
     right.set(xlabel="samples", ylabel="microseconds", title="The order of training")
-    for axes in (left, right):
+    for axes in (left, middle, right):
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(out, dpi=120)
