@@ -103,19 +103,23 @@ def largest(name: str, size: int, most: int, device: str) -> int:
     if device != "cuda":
         return min(most, 16)
     batch = most
-    while batch > 2:
-        try:
-            update, _ = updates(name, size, batch, device, compiled=False)
-            update(ready(size, batch, device))
-            wait(device)
-            return batch
-        except torch.OutOfMemoryError:
-            batch //= 2
-        finally:
-            update = None  # type: ignore[assignment]
-            gc.collect()
-            torch.cuda.empty_cache()
+    while batch > 2 and not fits(name, size, batch, device):
+        batch //= 2
+        gc.collect()
+        torch.cuda.empty_cache()
     return batch
+
+
+def fits(name: str, size: int, batch: int, device: str) -> bool:
+    """Whether one update fits beside what the views need when they are made on the device: some ten times their own size."""
+    try:
+        spare = torch.empty(12, batch, 3, size, size, device=device)
+        update, _ = updates(name, size, batch, device, compiled=False)
+        update(ready(size, batch, device))
+        wait(device)
+        return spare.numel() > 0
+    except torch.OutOfMemoryError:
+        return False
 
 
 def ready(size: int, batch: int, device: str) -> tuple[Tensor, Tensor]:
