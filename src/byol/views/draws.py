@@ -43,7 +43,7 @@ def each_channel(op: int, channels: int) -> slice:
 
 def for_crop(seed: int, epoch: int, view: int, ids: Tensor) -> Tensor:
     """(B,) ids -> (B, 34) numbers on the CPU, of which the crop's columns are meant."""
-    return rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids.cpu(), ASPECT.stop)
+    return for_view(seed, epoch, view, ids, None)
 
 
 def for_device(seed: int, epoch: int, view: int, ids: Tensor, channels: int | None) -> Tensor:
