@@ -6,14 +6,15 @@ import json
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 from torch import nn
 
-from byol import checkpoint, contact_sheet, demonstration, encoders, evaluation, exporting, reporting
+from byol import checkpoint, contact_sheet, demonstration, dist, encoders, evaluation, exporting, reporting
 from byol import data as datas
 from byol import run as runs
 from byol.config import Request
@@ -64,9 +65,20 @@ def train(
     """
     own = encoder if isinstance(encoder, nn.Module) else None
     request = Request(data=str(data), encoder=None if own is not None else encoder, **asked)  # type: ignore[arg-type]
-    out = Path(out) if out is not None else default_out(request.data)
-    runs.refuse_existing(out)
-    return begin(runs.prepare(request, progress, encoder=own), out, watcher=watcher)
+    with dist.joined(runs.find_device(request.device)):
+        out = new_out(out, request.data)
+        return begin(runs.prepare(request, progress, encoder=own), out, watcher=watcher)
+
+
+def new_out(out: str | Path | None, data: str) -> Path:
+    """The folder of a new run, the same in every process; ValueError if there is a run in it."""
+
+    def free() -> str:
+        path = Path(out) if out is not None else default_out(data)
+        runs.refuse_existing(path)
+        return str(path)
+
+    return Path(str(dist.from_first(free)))
 
 
 def default_out(data: str) -> Path:
@@ -79,8 +91,9 @@ def default_out(data: str) -> Path:
 def begin(session: Session, out: Path, *, watcher: Watcher | None = None) -> Trained:
     """Train a prepared session in a new run folder."""
     method = session.method()  # first, so that nothing is written when the network cannot be had
-    runs.create(session, out)
-    contact_sheet.write(session, out / "views.png")
+    if dist.rank() == 0:
+        runs.create(session, out)
+        contact_sheet.write(session, out / "views.png")
     return _train(session, method, out, watcher)
 
 
@@ -97,25 +110,29 @@ def resume(
     A run of an encoder of one's own needs that module again, as `encoder`.
     """
     run = Path(run)
-    session = session or runs.reopen(run, progress, encoder=encoder)
-    if (run / "last.safetensors").exists():  # it holds all weights: those that training started from are not fetched again
-        session = replace(session, plan=replace(session.plan, settings=replace(session.plan.settings, pretrained=False)))
-    return _train(session, session.method(), run, watcher)
+    with dist.joined(runs.find_device("auto")):
+        session = session or runs.reopen(run, progress, encoder=encoder)
+        if dist.from_first((run / "last.safetensors").exists):  # it holds all weights: those at the start are not fetched again
+            session = replace(session, plan=replace(session.plan, settings=replace(session.plan.settings, pretrained=False)))
+        return _train(session, session.method(), run, watcher)
 
 
 def _train(session: Session, method: nn.Module, out: Path, watcher: Watcher | None) -> Trained:
     optimizer = session.optimizer(method)
     last = out / "last.safetensors"
-    start = checkpoint.restore(last, method=method, optimizer=optimizer) if last.exists() else 0
+    start: int = dist.from_first(lambda: checkpoint.restore(last, method=method, optimizer=optimizer) if last.exists() else 0)
     with caught_signals() as received, runs.threads_of(out):
         outcome = fit(
             out, session.plan, method, optimizer, session.feed(), start=start, watcher=watcher, interrupted=lambda: bool(received)
         )
-    if outcome.ended == "finished":
+    found = [s for of_one in dist.from_all([asdict(s) for s in session.skipped]) for s in of_one]
+    session.skipped[:] = dict.fromkeys(datas.Skipped(**s) for s in found)
+    if outcome.ended == "finished" and dist.rank() == 0:
         s = session.plan.settings
         provenance = {"method": s.method, "network": "online", "steps": outcome.step, "images": session.plan.images, "run": out.name}
         exporting.save_encoder(runs.encoder_of(method), out / "encoder.safetensors", extra=provenance)
-    runs.write_json(out / "data.json", session.data_json())
+    if dist.rank() == 0:
+        runs.write_json(out / "data.json", session.data_json())
     return Trained(out, outcome, len(session.skipped), received[0] if received else None)
 
 
@@ -205,6 +222,7 @@ def evaluate(
     """What frozen features are worth on labelled images, beside pixels and a random network of the same architecture.
 
     An evaluation of a run is also stored in its `evaluations/`. `workers` processes decode for protocols that train on crops.
+    Of several processes each computes its share of the features, and the first one returns what they are worth, the others nothing.
     Raises ValueError when there are no labels.
     """
     asked: dict[str, object] = {"encoder": encoder.name if isinstance(encoder, Encoder) else str(encoder), "data": str(data)}
@@ -217,20 +235,24 @@ def evaluate(
     twin = encoders.random_twin(subject, seed=seed) if baselines and subject is not None else None
     if baselines and subject is not None:
         subjects = [("pixels", None), *([(f"random {subject.name}", twin)] if twin and not name.startswith("random ") else []), *subjects]
-    results = evaluation.evaluate(
-        subjects,
-        source,
-        held_out,
-        protocols=protocols,
-        labels=labels,
-        draws=draws,
-        seed=seed,
-        device=runs.find_device(device),
-        precision=precision,
-        batch=batch_size,
-        workers=workers,
-        progress=progress,
-    )
+    place = runs.find_device(device)
+    with dist.joined(place):
+        results = evaluation.evaluate(
+            subjects,
+            source,
+            held_out,
+            protocols=protocols,
+            labels=labels,
+            draws=draws,
+            seed=seed,
+            device=place,
+            precision=precision,
+            batch=batch_size,
+            workers=workers,
+            progress=progress,
+        )
+    if not results:  # the first of several processes has them
+        return []
     seen = held_out is None and isinstance(encoder, (str, Path)) and _trained_on(Path(encoder)) == source.fingerprint()
     notes = [] if twin is not None or not baselines or subject is None else [f"no random network: {subject.name} cannot be drawn anew"]
     if seen:
@@ -279,20 +301,41 @@ def embed(
     batch_size: int = evaluation.BATCH,
     progress: Progress = Quiet,
 ) -> Embedded:
-    """Write the features of every image, with its name and its class if it has one, to .parquet, .npz or .npy."""
-    exporting.check_embedding_path(Path(out))
+    """Write the features of every image, with its name and its class if it has one, to .parquet, .npz or .npy.
+
+    Several processes write one part each into a folder OUT, which reads as one table: .parquet only.
+    """
+    place = runs.find_device(device)
+    with dist.joined(place):
+        return _embed(encoder, data, exporting.part_of(Path(out)), limit, place, precision, batch_size, progress)
+
+
+def _embed(
+    encoder: str | Path | Encoder,
+    data: str | Path,
+    out: Path,
+    limit: int | None,
+    device: str,
+    precision: evaluation.Precision,
+    batch_size: int,
+    progress: Progress,
+) -> Embedded:
     source = datas.open_source(str(data), limit=limit)
     _, network = encoder_for(encoder, source)
     if network is None:
         raise ValueError("pixels is a baseline of `evaluate` and has no encoder to embed with; give a run or a file")
-    place = runs.find_device(device)
-    found = evaluation.features(network, source, batch=batch_size, device=place, precision=precision, progress=progress)
-    names = [source.names[i] for i in found.kept]
-    if not names:
-        raise ValueError(f"{data}: none of its {len(found.skipped)} images can be read; run `byol doctor` on it to see why")
-    labels = None if source.labels is None else [source.classes[i] if i >= 0 else "" for i in source.labels[found.kept]]
-    exporting.write_embeddings(Path(out), names, found.x, labels)
-    return Embedded(len(names), [*source.skipped, *found.skipped])
+    mine = source.subset(np.arange(len(source))[dist.share(len(source))])
+    found = evaluation.features(network, mine, batch=batch_size, device=device, precision=precision, progress=progress)
+    names = [mine.names[i] for i in found.kept]
+    every = dist.from_all({"images": len(names), "skipped": [asdict(s) for s in found.skipped]})
+    images = sum(part["images"] for part in every)
+    skipped = [datas.Skipped(**s) for part in every for s in part["skipped"]]
+    if not images:
+        raise ValueError(f"{data}: none of its {len(skipped)} images can be read; run `byol doctor` on it to see why")
+    labels = None if mine.labels is None else [mine.classes[i] if i >= 0 else "" for i in mine.labels[found.kept]]
+    exporting.write_embeddings(out, names, found.x, labels)
+    dist.wait()
+    return Embedded(images, [*source.skipped, *skipped])
 
 
 def export(encoder: str | Path | Encoder, out: str | Path, *, network: str = "online") -> Path:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from byol import dist
 from byol.encoders import Encoder, load_weights, save_weights
 from byol.encoders.store import description
 from byol.files import atomic
@@ -35,6 +36,28 @@ def check_encoder_path(path: Path) -> None:
 def check_embedding_path(path: Path) -> None:
     """ValueError if `write_embeddings` does not know the ending: to be asked before the work, not after."""
     _check_ending(path, EMBEDDING_FILES)
+
+
+def part_of(path: Path) -> Path:
+    """The file that this process writes: `path`, or of several processes a part in a folder of that name; ValueError where that cannot be.
+
+    Parts of an earlier call are taken away first.
+    """
+    check_embedding_path(path)
+    if dist.size() == 1:
+        return path
+    if path.suffix.lower() != ".parquet":
+        raise ValueError(f"{path}: several processes write one part each, which only .parquet can have; give FILE.parquet")
+
+    def empty() -> None:
+        if path.is_file():
+            raise ValueError(f"{path} is a file, and several processes write a folder of parts; remove it, or give another name")
+        for old in path.glob("part-*.parquet"):
+            old.unlink()
+        path.mkdir(parents=True, exist_ok=True)
+
+    dist.from_first(empty)
+    return path / f"part-{dist.rank():05}-of-{dist.size():05}.parquet"
 
 
 def save_encoder(encoder: Encoder, out: Path, *, extra: Mapping[str, object]) -> None:

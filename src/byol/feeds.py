@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from byol import dist
 from byol.allocator import keep_freed_memory
 from byol.data import HostBatch, HostBatches, Skipped, Source, cores, ids_at, steps_per_epoch
 from byol.encoders import Input
@@ -25,12 +26,12 @@ class MemoryFeed:
         self.batch, self.seed = batch, seed
 
     def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
-        """The views of the forward passes start .. stop-1, each (B, C, S, S)."""
+        """The views of the forward passes start .. stop-1, each (B, C, S, S); of several processes each gets its share of B."""
         n = len(self.images)
         for step in range(start, stop):
             epoch = step // steps_per_epoch(n, self.batch)
             # The ids stay on the host: whatever is computed from them there makes no step wait for the device.
-            ids = ids_at(step, n=n, batch=self.batch, seed=self.seed)
+            ids = ids_at(step, n=n, batch=self.batch, seed=self.seed)[dist.share(self.batch)]
             yield self.views.memory(self.images[ids.to(self.images.device)], ids, self.seed, epoch, self.input)
 
 
@@ -53,9 +54,9 @@ class HostFeed:
         self.batch, self.seed, self.device, self.workers, self.on_bad = batch, seed, device, workers, on_bad
 
     def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
-        """The views of the forward passes start .. stop-1, each (B, C, S, S)."""
+        """The views of the forward passes start .. stop-1, each (B, C, S, S); of several processes each gets its share of B."""
         n = len(self.source)
-        batches = HostBatches(self.source, self.views, n=n, batch=self.batch, seed=self.seed)
+        batches = HostBatches(self.source, self.views, n=n, batch=self.batch, seed=self.seed, share=dist.share(self.batch))
         ready = self._from_processes(batches, start, stop) if self.workers else self._from_threads(batches, start, stop)
         for step, (ids, crops, bad) in zip(range(start, stop), ready, strict=True):
             if bad:
@@ -80,7 +81,7 @@ class HostFeed:
         """No batch ahead: where the network computes on the same cores, it is done with them while these decode (benchmarks/views.py)."""
         keep_freed_memory()
         # One thread of torch's in each: teams of them would wait for each other, busily. What the main thread uses stays as it is.
-        with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(max(1, cores() // dist.local_size()), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for step in range(start, stop):
                 yield batches.read(step, pool.map)
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from byol import __version__, checkpoint, encoders, methods, optim, recipes, views
+from byol import __version__, checkpoint, dist, encoders, methods, optim, recipes, views
 from byol.config import Plan, Request
 from byol.data import Skipped, Source, Statistics, cores, load_memory, open_source, statistics
 from byol.encoders import Encoder, Input
@@ -108,7 +108,22 @@ def build(plan: Plan, encoder: Callable[[], Encoder]) -> nn.Module:
 
 
 def prepare(request: Request, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None) -> Session:
-    """Read the data, ask the recipe, and decide; nothing is written. `encoder` is a module of the user's own."""
+    """Read the data, ask the recipe, and decide; nothing is written. `encoder` is a module of the user's own.
+
+    Of several processes the first one decides and the others follow.
+    """
+    mine: list[Session] = []
+
+    def decide() -> dict[str, object]:
+        mine.append(_prepare(request, progress, encoder))
+        dist.divides(mine[0].plan.settings.batch_size)
+        return _note(mine[0])
+
+    told = dist.from_first(decide)
+    return mine[0] if mine else _from_note(told, progress, encoder)
+
+
+def _prepare(request: Request, progress: Progress, encoder: nn.Module | None) -> Session:
     request = request.folded()
     if encoder is not None:
         request = dataclasses.replace(request, encoder=OWN)
@@ -123,7 +138,7 @@ def prepare(request: Request, progress: Progress = lambda what, done, total: Non
         images=len(source),
         short_side=int(min(stats.height, stats.width)),
         device=device,
-        cores=cores(),
+        cores=max(1, cores() // dist.local_size()),
         bf16_gain=bf16_gain,
         channels_last_gain=channels_last_gain,
     )
@@ -156,9 +171,12 @@ def _decide(
 
 
 def speed_of(session: Session) -> float:
-    """Images per second of a training step of this session on this machine, by a few steps of a throw-away copy."""
+    """Images per second of a training step of this session on this machine, by a few steps of a throw-away copy.
+
+    Of several processes one measures its share of a batch, and the others are taken to be as fast.
+    """
     method = session.method()
-    return rate(session.plan, method, session.optimizer(method), session.feed())
+    return rate(session.plan, method, session.optimizer(method), session.feed(), share=dist.size())
 
 
 def _fit_in(session: Session, minutes: float, facts: recipes.Facts, stats: Statistics) -> Session:
@@ -256,6 +274,7 @@ def create(session: Session, out: Path) -> None:
         "machine": machine(),
     }
     versions["threads"] = torch.get_num_threads()
+    versions["processes"] = dist.size()
     versions["folder"] = os.getcwd()  # a relative path of the data begins there
     write_json(out / "config.json", {"request": dataclasses.asdict(session.request), **versions})
     write_json(out / "data.json", session.data_json())
@@ -264,9 +283,14 @@ def create(session: Session, out: Path) -> None:
 
 @contextmanager
 def threads_of(out: Path) -> Iterator[None]:
-    """The number of threads that the run began with: sums over another number end in other bits."""
-    began_with, now = read_json(out / "config.json").get("threads"), torch.get_num_threads()
-    if isinstance(began_with, int) and began_with > 0:
+    """The number of threads that the run began with: sums over another number end in other bits.
+
+    Another number of processes shares the cores anew, and its sums differ anyway.
+    """
+    began = dist.from_first(lambda: {k: v for k, v in read_json(out / "config.json").items() if k in ("threads", "processes")})
+    assert isinstance(began, dict)
+    began_with, now = began.get("threads"), torch.get_num_threads()
+    if isinstance(began_with, int) and began_with > 0 and began.get("processes", 1) == dist.size():
         torch.set_num_threads(began_with)
     try:
         yield
@@ -282,10 +306,27 @@ def machine() -> str:
 
 def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None) -> Session:
     """The session of a run folder, as it was decided then; ValueError if the folder is no run or its data has changed."""
-    plan = read_plan(out)
-    asked, then = read_json(out / "config.json"), read_json(out / "data.json")
-    request = Request.from_json(asked["request"])
-    source = open_source(_found(request.data, asked.get("folder")), limit=request.limit, progress=_looking(progress))
+
+    def read() -> dict[str, object]:
+        plan, asked, then = read_plan(out), read_json(out / "config.json"), read_json(out / "data.json")
+        dist.divides(plan.settings.batch_size)
+        return {"plan": plan.to_json(), "request": asked["request"], "folder": asked.get("folder"), "data": then, "run": str(out)}
+
+    return _from_note(dist.from_first(read), progress, encoder)
+
+
+def _note(session: Session) -> dict[str, object]:
+    """What another process needs to build the same session."""
+    request = dataclasses.asdict(session.request)
+    return {"plan": session.plan.to_json(), "request": request, "folder": os.getcwd(), "data": session.data_json(), "run": "the run"}
+
+
+def _from_note(note: object, progress: Progress, encoder: nn.Module | None) -> Session:
+    """The session as it was decided then, or in the first process; ValueError if the data is not what it was there."""
+    assert isinstance(note, dict)
+    plan, then, out = Plan.from_json(note["plan"]), note["data"], note["run"]
+    request = Request.from_json(note["request"])
+    source = open_source(_found(request.data, note["folder"]), limit=request.limit, progress=_looking(progress))
     memory, source = _in_memory(source, progress)
     if source.fingerprint() != then["fingerprint"]:
         raise ValueError(
@@ -294,7 +335,7 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
         )
     s = plan.settings
     view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
-    found_then = [Skipped(**s) for s in then.get("skipped", ())]  # type: ignore[attr-defined]  # also what training came upon
+    found_then = [Skipped(**s) for s in then.get("skipped", ())]  # also what training came upon
     skipped = list(dict.fromkeys([*source.skipped, *found_then]))
     session = Session(request, plan, source, view_plan, Input.from_json(plan.input), memory, skipped, encoder)
     find_device(s.device)

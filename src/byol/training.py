@@ -6,6 +6,7 @@ come is a pure function of the step, so a checkpoint is weights, optimiser state
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,17 +14,19 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from byol import checkpoint, health
+from byol import checkpoint, dist, health
 from byol.allocator import keep_freed_memory
 from byol.config import Plan
 from byol.files import write_text
 from byol.methods import Method, StepOutput
 from byol.optim import learning_rate
+from byol.sync_norm import synchronise
 
 Record = dict[str, float | int | str]
 
@@ -63,13 +66,16 @@ def fit(
     watcher: Watcher | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train from update `start` to the end of the plan, to an interruption or to collapse; writes the log and checkpoints."""
+    """Train from update `start` to the end of the plan, to an interruption or to collapse; writes the log and checkpoints.
+
+    Of several processes all come here; the first one writes, and tells the others where the weights stand.
+    """
     began = time.monotonic()
     if plan.settings.device == "cpu":
         keep_freed_memory()
     loop = Loop(run, plan, method, optimizer, watcher, start)
     passes = feed(start * plan.settings.accumulate, plan.steps * plan.settings.accumulate)
-    ended = "finished"
+    ended, agreed = "finished", dist.Agreement()
     # Dropout in an encoder draws from torch's generator: seeded by the step, and given back as it was.
     with torch.random.fork_rng(devices=[torch.device(plan.settings.device)] if plan.settings.device.startswith("cuda") else []):
         for step in range(start, plan.steps):
@@ -77,11 +83,12 @@ def fit(
             if loop.collapsed and plan.settings.on_collapse == "stop":
                 mend = next(iter(loop.method.risks().values()), f"lr={plan.settings.lr / 4:g}")
                 return Outcome(step + 1, "collapsed", time.monotonic() - began, loop.record, mend)
-            stop = interrupted()
+            stop = agreed(interrupted())
             loop.maybe_save(step + 1, force=stop or step + 1 == plan.steps)
             if stop and step + 1 < plan.steps:
                 ended = "interrupted"
                 break
+    dist.wait()  # until the checkpoint is written
     return Outcome(step + 1 if start < plan.steps else start, ended, time.monotonic() - began, loop.record)
 
 
@@ -92,7 +99,7 @@ class Loop:
         self, run: Path, plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, watcher: Watcher | None, start: int
     ) -> None:
         self.run, self.plan, self.optimizer, self.watcher = run, plan, optimizer, watcher
-        self.module, self.method = method, _contract(method)
+        self.module, self.method, self.forward = method, _contract(method), _parallel(method, optimizer)
         self.record: Record
         self.collapsed = False
         self._saved = self._logged = time.monotonic()
@@ -102,10 +109,10 @@ class Loop:
         self._statistics = joined([b for b in method.buffers() if b.is_floating_point()])
         self._before = [t.clone() for t in self._statistics]
         method.train()
-        lines = trim_log(run / "metrics.jsonl", start)
-        self.record = lines[-1] if lines else {}  # what is known of a run that has nothing left to do
-        self._suspects = int(lines[-1]["suspects"]) if lines else 0  # measurements in a row that looked like collapse
-        self._first_spread = float(lines[0]["spread"]) if lines else 0.0
+        first, last = _ends(run / "metrics.jsonl", start)
+        self.record = last  # what is known of a run that has nothing left to do
+        self._suspects = int(last.get("suspects", 0))  # measurements in a row that looked like collapse
+        self._first_spread = float(first.get("spread", 0.0))
 
     def update(self, step: int, passes: Iterator[tuple[Tensor, ...]]) -> None:
         """One optimiser step over `accumulate` forward passes, then the target, then perhaps a line of the log."""
@@ -116,13 +123,14 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         for before, now in zip(self._before, self._statistics, strict=True):
             before.copy_(now)
-        loss = torch.zeros((), device=s.device)
+        losses = []
         for micro, views in enumerate(passes):
-            torch.manual_seed((s.seed * 1_000_003 + step * s.accumulate + micro) % 2**63)
-            with autocast(s.device, s.precision):
-                out = self.method(views)
-            (out.loss / s.accumulate).backward()  # type: ignore[no-untyped-call]
-            loss += out.loss.detach() / s.accumulate
+            torch.manual_seed((s.seed * 1_000_003 + step * s.accumulate + micro + dist.rank() * 2**40) % 2**63)
+            with self._alone(micro + 1 < s.accumulate):
+                with autocast(s.device, s.precision):
+                    out = self.forward(views)
+                (out.loss / s.accumulate).backward()  # type: ignore[no-untyped-call]
+            losses.append(out.loss.detach())
         norm = self._finite_gradient()
         self._keep_finite(norm)
         self.optimizer.step()
@@ -131,7 +139,11 @@ class Loop:
         if self.watcher:
             self.watcher.step(step + 1)
         if (step + 1) % s.log_steps == 0 or step + 1 == self.plan.steps or step == 0:
-            self._log(step, lr, loss, norm, out)
+            self._log(step, lr, torch.stack(losses).mean(), norm, out)
+
+    def _alone(self, more: bool) -> AbstractContextManager[object]:
+        """Gradients of several processes meet once per update, in its last forward pass."""
+        return self.forward.no_sync() if more and isinstance(self.forward, DistributedDataParallel) else nullcontext()
 
     def _finite_gradient(self) -> Tensor:
         """The gradient's norm; a gradient that is not finite becomes zero, without asking the device to wait."""
@@ -157,7 +169,7 @@ class Loop:
     def _log(self, step: int, lr: float, loss: Tensor, norm: Tensor, out: StepOutput) -> None:
         """One line of metrics.jsonl; the only place where the loop reads numbers from the device."""
         s, now = self.plan.settings, time.monotonic()
-        m = health.measure(out.projections)
+        m = health.measure(tuple(dist.gathered(p) for p in out.projections))
         self._first_spread = self._first_spread or m.spread
         verdict, reason = health.verdict(
             m,
@@ -178,7 +190,7 @@ class Loop:
         self.record = {
             "step": step + 1,
             "epoch": round((step + 1) / self.plan.steps_per_epoch, 3),
-            "loss": float(loss),
+            "loss": float(dist.mean(loss)),
             "lr": lr,
             **self.method.schedule(progress),
             "images_per_second": round(images / max(now - self._logged, 1e-9), 1),
@@ -187,7 +199,7 @@ class Loop:
             "rank": m.rank,
             "positive_cosine": m.positive_cosine,
             "negative_cosine": m.negative_cosine,
-            **{k: float(v) for k, v in (out.metrics | self.method.diagnostics()).items()},
+            **{k: float(dist.mean(v)) for k, v in (out.metrics | self.method.diagnostics()).items()},
             "suspects": self._suspects,
             "verdict": verdict,
             "reason": reason,
@@ -196,17 +208,47 @@ class Loop:
         self._non_finite.zero_()
         # JSON has no NaN: what is not finite is written as a string, which says more than null.
         line = {k: v if not isinstance(v, float) or v - v == 0 else str(v) for k, v in self.record.items()}
-        with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as f:
-            f.write(json.dumps(line) + "\n")
+        if dist.rank() == 0:
+            with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as f:
+                f.write(json.dumps(line) + "\n")
         if self.watcher:
             self.watcher.log(self.record)
 
     def maybe_save(self, done: int, *, force: bool) -> None:
         """A checkpoint if it is time."""
         due = time.monotonic() - self._saved >= self.plan.settings.checkpoint_minutes * 60
-        if force or due:
+        if dist.rank() == 0 and (force or due):
             checkpoint.save(self.run / "last.safetensors", step=done, method=self.module, optimizer=self.optimizer)
             self._saved = time.monotonic()
+
+
+def _parallel(method: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[tuple[Tensor, ...]], StepOutput]:
+    """What turns views into a loss: the method, or one that shares statistics and gradients with those of the other processes."""
+    if dist.size() == 1:
+        return method
+    synchronise(method)
+    dist.from_first_tensors([*method.parameters(), *method.buffers()])
+    _same_state(method, optimizer)
+    places = [torch.cuda.current_device()] if next(method.parameters()).is_cuda else None
+    # Buffers are the same in all of them, or belong to one alone. Later versions of torch renamed the option.
+    known = inspect.signature(DistributedDataParallel).parameters
+    once: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    return DistributedDataParallel(method, device_ids=places, gradient_as_bucket_view=True, **once)
+
+
+def _same_state(method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """The optimiser's state of the first process in all: only that one has read the checkpoint."""
+    named = dict(method.named_parameters())
+
+    def kinds() -> dict[str, list[str]]:
+        return {name: sorted(optimizer.state[p]) for name, p in named.items() if p in optimizer.state}
+
+    for name, keys in dist.from_first(kinds).items():
+        p = named[name]
+        for key in keys:
+            counts = key == "step"  # torch's own counters
+            blank = torch.zeros((), device=p.device if p.is_cuda else "cpu") if counts else torch.zeros_like(p)
+            dist.from_first_tensors([optimizer.state[p].setdefault(key, blank)])
 
 
 def joined(buffers: list[Tensor]) -> list[Tensor]:
@@ -226,14 +268,18 @@ def autocast(device: str, precision: str) -> AbstractContextManager[object]:
     return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: Feed, *, seconds: float = 3.0) -> float:
-    """Images per second of a training step here, measured on throw-away copies of method and optimiser."""
+def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: Feed, *, seconds: float = 3.0, share: int = 1) -> float:
+    """Images per second of a training step here, measured on throw-away copies of method and optimiser.
+
+    `share`: measure that fraction of a batch, and count it as often, as if so many processes did the same.
+    """
     s = plan.settings
     if s.device == "cpu":
         keep_freed_memory()  # as in the run itself
     timed, images, began = _contract(method.train()), 0, 0.0
     warm = 1 if s.device == "cpu" and s.image_size > 64 else 5  # passes until memory and clock rates have settled
     for n, views in enumerate(feed(0, 10**9)):
+        views = tuple(v[: len(v) // share] for v in views)
         with autocast(s.device, s.precision):
             out = timed(views)
         out.loss.backward()  # type: ignore[no-untyped-call]
@@ -248,6 +294,17 @@ def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: 
             if time.monotonic() - began > seconds and n >= warm + 3:
                 break
     return images / (time.monotonic() - began)
+
+
+def _ends(log: Path, step: int) -> tuple[Record, Record]:
+    """The first and the last line of the log up to the step, both empty where there is none."""
+
+    def read() -> list[Record]:
+        lines = trim_log(log, step)
+        return [lines[0], lines[-1]] if lines else [{}, {}]
+
+    ends: list[Record] = dist.from_first(read)
+    return ends[0], ends[1]
 
 
 def trim_log(path: Path, step: int) -> list[Record]:

@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import importlib
 import json
 import os
 import re
 import sys
+from pathlib import Path
 
+from byol.cli import launch
+from byol.cli.options import Common, Resume
 from byol.cli.screen import Screen, wrapped
 from byol.cli.usage import Help, parse
 
@@ -34,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     # Threads that wait for one another in a loop, and do so for long, starve when other programs share the cores: steps took
     # 5 to 20 times as long. Not to loop at all halves the speed of a small network on free cores. Torch reads this when imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if "RANK" in os.environ:
+        faulthandler.enable()  # one of several processes: where it hangs can be asked
+        launch.end_with_parent()
     try:
         return _run(words)
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
@@ -45,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         sentence = _sentence(error)
         if sentence is None:
             raise
-        return _complain(sentence, 2, words)
+        return _complain(sentence, 2, words) if sentence else 2
 
 
 def _run(words: list[str]) -> int:
@@ -54,9 +61,12 @@ def _run(words: list[str]) -> int:
     except Help as text:
         print(text, flush=True)
         return 0
+    count = devices_of(options)
+    if count != 1 and "RANK" not in os.environ:
+        return launch.launch(words, count)
     command = type(options).__name__.lower()
     module = next(m for m, commands in MODULES.items() if command in commands)
-    screen = Screen(json=options.json)
+    screen = Screen(json=options.json, silent=os.environ.get("RANK", "0") != "0")
     try:
         if module != "look":
             screen.progress("starting", 0, 0)
@@ -64,6 +74,18 @@ def _run(words: list[str]) -> int:
         return code
     finally:
         screen.clear()
+
+
+def devices_of(options: Common) -> int:
+    """How many processes are asked for; a run goes on with as many as it had."""
+    asked = getattr(options, "devices", 1)
+    if asked is None and isinstance(options, Resume):
+        try:
+            began = json.loads((Path(options.run) / "config.json").read_text(encoding="utf-8"))
+            return int(began.get("processes", 1))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return 1  # no run, which is said where runs are opened
+    return asked if isinstance(asked, int) else 1
 
 
 def _complain(sentence: str, code: int, words: list[str]) -> int:
@@ -77,12 +99,16 @@ def _complain(sentence: str, code: int, words: list[str]) -> int:
 def _sentence(error: Exception) -> str | None:
     """What a person can do about an error; None for one that is a mistake of ours."""
     name = type(error).__name__
+    if name == "Told":  # one of several processes: the first has said it
+        return ""
     if isinstance(error, OSError):
         return _about_file(error.errno or 0, error.strerror or str(error), error.filename)
     if name == "SafetensorError" and (found := re.search(r"os error (\d+)", str(error))):
         return _about_file(int(found[1]), os.strerror(int(found[1])), None)
     if name in ("MemoryError", "OutOfMemoryError"):
         return "out of memory; pass a smaller --batch-size (--accumulate keeps the update as large) or --image-size"
+    if "RANK" in os.environ and (name == "DistBackendError" or "gloo" in str(error)):
+        return "another process ended, or did not answer in time; go on with byol resume"
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return "a process that decodes images was killed, as a rule for want of memory; pass fewer --workers"
     return str(error) if isinstance(error, ValueError) else None

@@ -65,6 +65,7 @@ class Train(Common):
     accumulate: Annotated[int | None, About("forward passes an update", "K")] = None
     precision: Annotated[Literal["auto", "fp32", "bf16"], About("of the forward pass (default: auto, measured)")] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to train (default: auto)")] = "auto"
+    devices: Annotated[int, About("processes that share the work: one for each accelerator, or of the cores (default: 1)", "N")] = 1
     workers: Annotated[int | None, About("processes that decode (default: one a core for a GPU, none on a CPU)", "N")] = None
     seed: Annotated[int, About("of weights, order and views (default: 0)", "N")] = 0
     pretrained: Annotated[bool, About("start from timm's weights")] = False
@@ -81,6 +82,7 @@ class Resume(Common):
     """Go on with an interrupted run, bit for bit."""
 
     run: Annotated[str, Place("the run folder", "RUN")]
+    devices: Annotated[int | None, About("processes that share the work (default: as many as it began with)", "N")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ class Evaluate(Common):
     baselines: Annotated[bool, About("leave out pixels and the random network")] = True
     limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to compute features (default: auto)")] = "auto"
+    devices: Annotated[int, About("processes that share the features (default: 1)", "N")] = 1
     precision: Annotated[Literal["fp32", "bf16"], About("of the features (default: fp32)")] = "fp32"
     batch_size: Annotated[int, About("images a forward pass (default: 256)", "B")] = 256
     workers: Annotated[int | None, About("processes that decode for linear-sgd (default: by the device)", "N")] = None
@@ -111,6 +114,7 @@ class Embed(Common):
     out: Annotated[Path, About("file to write: .parquet, .npz or .npy", "FILE")]
     limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to compute features (default: auto)")] = "auto"
+    devices: Annotated[int, About("processes that share the features (default: 1)", "N")] = 1
     precision: Annotated[Literal["fp32", "bf16"], About("of the features (default: fp32)")] = "fp32"
     batch_size: Annotated[int, About("images a forward pass (default: 256)", "B")] = 256
 

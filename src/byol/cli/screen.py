@@ -26,9 +26,10 @@ REFRESH = 0.2  # seconds between two pictures of a line that moves
 class Screen:
     """Where a command talks to: standard output, or standard error when JSON is to be alone there."""
 
-    def __init__(self, *, json: bool) -> None:
-        self.json = json
-        self.stream = sys.stderr if json else sys.stdout
+    def __init__(self, *, json: bool, silent: bool = False) -> None:
+        self.json = json and not silent
+        # Of several processes one speaks.
+        self.stream = open(os.devnull, "w", encoding="utf-8") if silent else sys.stderr if json else sys.stdout  # noqa: SIM115
         self.moves = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self._live: Live | None = None
         self._shown = 0.0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from byol import api, contact_sheet
+from byol import api, contact_sheet, dist
 from byol import run as runs
 from byol.api import Trained
 from byol.cli.options import Resume, Train
@@ -26,8 +26,12 @@ def train(options: Train, screen: Screen) -> int:
     if options.epochs is not None and options.minutes is not None:
         raise ValueError("--epochs and --minutes both say how long to train; give one of them")
     request = Request(**{f.name: getattr(options, f.name) for f in dataclasses.fields(Request)})
-    out = options.out or api.default_out(options.data)
-    runs.refuse_existing(out)
+    with dist.joined(runs.find_device(request.device)):
+        return _train(options, request, screen)
+
+
+def _train(options: Train, request: Request, screen: Screen) -> int:
+    out = api.new_out(options.out, options.data)
     session = runs.prepare(request, screen.progress)
     screen.clear()
     show_data(session, None if options.dry_run else out, screen)
@@ -41,8 +45,12 @@ def train(options: Train, screen: Screen) -> int:
 
 def resume(options: Resume, screen: Screen) -> int:
     """Go on where the last checkpoint stands."""
-    run = Path(options.run)
-    if (run / "encoder.safetensors").exists() and (run / "plan.json").exists():
+    with dist.joined(runs.find_device("auto")):
+        return _resume(Path(options.run), screen)
+
+
+def _resume(run: Path, screen: Screen) -> int:
+    if dist.from_first(lambda: (run / "encoder.safetensors").exists() and (run / "plan.json").exists()):
         screen.clear()
         screen.say(f"{run} is finished: {run}/encoder.safetensors")
         screen.say(f"Next: byol report {quoted(run)}")
@@ -58,6 +66,8 @@ def resume(options: Resume, screen: Screen) -> int:
 
 def _dry_run(options: Train, session: Session, screen: Screen) -> int:
     """The whole plan and a picture of the views; no run is begun."""
+    if dist.rank():
+        return 0
     show_whole(session, screen)
     seconds = None
     if options.recipe == "auto" and options.encoder is None:  # the plan is made for this machine: another may not even fit into it
@@ -125,6 +135,8 @@ def interrupted(trained: Trained, screen: Screen) -> int:
 
 
 def _finished(trained: Trained, session: Session, screen: Screen) -> None:
+    if dist.rank():
+        return
     outcome, run = trained.outcome, quoted(trained.run)
     dim = json.loads((trained.run / "encoder.json").read_text(encoding="utf-8"))["dim"]
     verdict = outcome.record.get("verdict", "OK")

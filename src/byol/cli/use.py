@@ -42,6 +42,8 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
         for line in result.lines():
             screen.say(line)
     run = Path(options.encoder)
+    if not results:  # one of several processes has them and speaks
+        return 0
     saved = [str(api.stored(run, r)) for r in results] if (run / "plan.json").exists() else []
     if saved:
         screen.tell(", ".join(saved), 7, "Saved:")

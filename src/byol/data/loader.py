@@ -74,10 +74,11 @@ class HostBatches(Dataset[HostBatch]):
     Reads with as many processes as the loader has; what comes out depends on the data, the seed and the step, never on them.
     """
 
-    def __init__(self, source: Source, plan: Plan, *, n: int, batch: int, seed: int) -> None:
+    def __init__(self, source: Source, plan: Plan, *, n: int, batch: int, seed: int, share: slice = slice(None)) -> None:
         if n > len(source):
             raise ValueError(f"{source.spec} has {len(source):,} images, not {n:,}")
         self.source, self.plan, self.n, self.batch, self.seed = source, plan, n, batch, seed
+        self.share = share  # the part of every batch that is read here, where several processes train
         self.steps_per_epoch = steps_per_epoch(n, batch)
 
     def __getitem__(self, step: int) -> HostBatch:
@@ -85,7 +86,7 @@ class HostBatches(Dataset[HostBatch]):
 
     def read(self, step: int, each: Each = map) -> HostBatch:
         """The batch of a step; `each` calls a function for every row, as `map` does or as the map of a pool of threads."""
-        wanted, epoch = ids_at(step, n=self.n, batch=self.batch, seed=self.seed), step // self.steps_per_epoch
+        wanted, epoch = ids_at(step, n=self.n, batch=self.batch, seed=self.seed)[self.share], step // self.steps_per_epoch
         sizes = self._sizes(wanted)
         boxes = self.plan.boxes(sizes, wanted, self.seed, epoch)
         jobs = zip(wanted.tolist(), sizes.tolist(), boxes, self.plan.shrinks(boxes), strict=True)

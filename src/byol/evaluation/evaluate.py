@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from byol import dist
 from byol.data import Source, cores
 from byol.encoders import Encoder
 from byol.evaluation import protocols as named
@@ -71,6 +72,7 @@ def evaluate(
 
     Without `test`, a stratified fifth of `train` tests. `draws` are of shares below 1. `workers` processes decode for
     protocols that train on crops; None: none on a CPU, which they would take it from, else one per core up to 8.
+    Of several processes the first one gets the scores and the others nothing.
     Raises ValueError in one sentence when data, labels or settings cannot be used.
     """
     probes = _probes(protocols, [name for name, _ in subjects], len(labels), draws)
@@ -83,6 +85,8 @@ def evaluate(
     look = partial(extract, encoders, batch=batch, device=device, precision=precision, progress=progress)
     found = look(train)
     found_test = found if test is None else look(test)
+    if dist.rank():  # the features are shared work, what follows is not
+        return []
     feature_seconds = round(time.perf_counter() - began, 3)
     train = _readable(train, found, notes)
     parts = divide(train, None if test is None else _readable(test, found_test, notes), seed=seed)

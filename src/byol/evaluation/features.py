@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from byol import dist
 from byol.allocator import keep_freed_memory
 from byol.data import Skipped, Source, Unreadable, threads
 from byol.encoders import Encoder, Input, evaluation_view, evaluation_views
@@ -48,7 +49,7 @@ def features(
 
     The encoder runs in evaluation mode: batch-norm statistics stay, and mode and device are put back afterwards.
     """
-    return extract([encoder], source, batch=batch, device=device, precision=precision, progress=progress)[0]
+    return _here([encoder], source, batch, torch.device(device), precision, progress)[0]
 
 
 def extract(
@@ -60,8 +61,23 @@ def extract(
     precision: Precision = "fp32",
     progress: Progress = lambda what, done, total: None,
 ) -> list[Features]:
-    """As `features` for several encoders, every image decoded once; all rows belong to the same images."""
-    device = torch.device(device)
+    """As `features` for several encoders, every image decoded once; all rows belong to the same images.
+
+    Several processes share the work: each decodes and computes a part, and all get the whole.
+    """
+    if dist.size() == 1:
+        return _here(encoders, source, batch, torch.device(device), precision, progress)
+    part = np.arange(len(source))[dist.share(len(source))]
+    mine = _here(encoders, source.subset(part), batch, torch.device(device), precision, progress)
+    kept = dist.rows_of_all(torch.from_numpy(part[mine[0].kept])).numpy()
+    skipped = [Skipped(**s) for of_one in dist.from_all([asdict(s) for s in mine[0].skipped]) for s in of_one]
+    return [Features(dist.rows_of_all(torch.from_numpy(f.x)).numpy(), kept, skipped) for f in mine]
+
+
+def _here(
+    encoders: Sequence[Encoder], source: Source, batch: int, device: torch.device, precision: Precision, progress: Progress
+) -> list[Features]:
+    """All of it in this process."""
     keep_freed_memory()
     out = [np.empty((len(source), e.dim), np.float32) for e in encoders]
     bad: dict[int, str] = {}

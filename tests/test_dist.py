@@ -1,0 +1,250 @@
+"""Several processes on this machine, over gloo: the same numbers as one, and what happens when one of them fails."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+from together import TESTS, everything, start
+
+import byol
+from byol import dist, methods, run
+from byol.training import trim_log
+
+# Sums in another order: 24 updates of a network in float32. Nothing but rounding, which an update can double.
+FLOAT32 = 1e-2
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The same trainings in 1, 2 and 4 processes."""
+    out = tmp_path_factory.mktemp("together")
+    teams = [start(count, [TESTS / "together.py", out], port=free_port()) for count in (2, 4)]
+    everything(out)
+    assert [p.wait(240) for team in teams for p in team] == [0] * 6
+    return out
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("kind", ["lars-1-float64", "sgd-2-float64", "adamw-1-float64", "sgd-1-float32"])
+@pytest.mark.parametrize("name", methods.names())
+def test_any_number_of_processes_gives_the_losses_and_weights_of_one(trained, name, kind, count):
+    alone, together = trained / f"{name}-{kind}-1", trained / f"{name}-{kind}-{count}"
+    bound = FLOAT32 if "float32" in kind else 1e-10
+    ours, theirs = (torch.load(folder / "weights.pt", weights_only=True) for folder in (together, alone))
+    for key, value in theirs.items():
+        assert (ours[key] - value).abs().max() <= bound * max(1, value.abs().max()), key
+    for mine, other in zip(log(together), log(alone), strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], abs=bound)
+        assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=10 * bound)
+        for key in ("spread", "negative_cosine", "rank", "target_cosine"):
+            assert mine.get(key) == pytest.approx(other.get(key), abs=max(bound, 1e-5)), key  # health is measured in float32
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return pictures(tmp_path / "photos", 48)
+
+
+def pictures(folder, count, *, one_size=False):
+    noise = np.random.default_rng(0)
+    for i in range(count):
+        (folder / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        size = (20, 24) if i % 3 or one_size else (28, 20)
+        Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / "ab"[i % 2] / f"{i:02}.png")
+    return folder
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_shares_of_the_processes_are_the_views_of_one(tmp_path, monkeypatch, in_memory):
+    session = run.prepare(byol.config.Request(data=str(pictures(tmp_path / "p", 24, one_size=in_memory)), image_size=16, batch_size=8))
+    assert (session.memory is not None) is in_memory
+
+    def views(rank, size):
+        monkeypatch.setattr(dist, "rank", lambda: rank)
+        monkeypatch.setattr(dist, "size", lambda: size)
+        return list(session.feed()(2, 5))
+
+    alone = views(0, 1)
+    shares = [views(rank, 4) for rank in range(4)]
+    for step, whole in enumerate(alone):
+        for view in (0, 1):
+            assert torch.equal(torch.cat([share[step][view] for share in shares]), whole[view])
+
+
+def byol_command(*words, **env):
+    return subprocess.Popen(
+        [sys.executable, "-m", "byol", *map(str, words)],
+        env={**os.environ, **env},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+TINY = ["--encoder", "small-w16", "--image-size", "16", "--epochs", "12", "--batch-size", "16", "--precision", "fp32", "--workers", "0"]
+SET = ["--set", "hidden=16", "dim=8", "log_steps=1", "channels_last=true", "checkpoint_minutes=0"]
+
+
+def until_logged(out, lines, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").read_text().count("\n") >= lines:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the run did not come so far: {process.communicate(timeout=5)}")
+
+
+def of_the_team(process):
+    """The processes that the command started, by rank."""
+    children = [int(pid) for pid in open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()]  # noqa: SIM115
+    rank_of = {}
+    for pid in children:
+        words = open(f"/proc/{pid}/environ", "rb").read().split(b"\0")  # noqa: SIM115
+        rank_of.update({int(w[5:]): pid for w in words if w.startswith(b"RANK=")})
+    return [rank_of[rank] for rank in sorted(rank_of)]
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="finds the processes in /proc, which is Linux's")
+
+
+@needs_proc
+def test_a_run_of_two_processes_is_killed_resumed_bit_for_bit_and_goes_on_with_another_number(photos, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    assert byol_command("train", photos, "--out", whole, "--devices", 2, *TINY, *SET).wait(180) == 0
+    process = byol_command("train", photos, "--out", out, "--devices", 2, *TINY, *SET)
+    until_logged(out, 8, process)
+    os.kill(of_the_team(process)[1], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert "process 1 of 0 to 1 was killed by SIGKILL" in said
+    assert "Traceback" not in said
+    resumed = byol_command("resume", out)  # as many processes as it began with
+    until_logged(out, 14, resumed)
+    resumed.send_signal(signal.SIGTERM)
+    said, _ = resumed.communicate(timeout=60)
+    assert "byol resume" in said
+    assert resumed.returncode not in (0, 1, 2)
+    halfway = trim_log(out / "metrics.jsonl", 10**9)[-1]["step"]
+    assert halfway < 36
+    for name in ("config.json", "plan.json", "data.json", "metrics.jsonl", "last.safetensors"):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / name).write_bytes((out / name).read_bytes())
+    assert byol_command("resume", out).wait(120) == 0
+    ours, theirs = (byol.load(folder).state_dict() for folder in (out, whole))
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+    # Four go on where two stood: the same samples and views, sums in another order.
+    assert byol_command("resume", tmp_path / "other", "--devices", 4).wait(180) == 0
+    assert [r["step"] for r in log(tmp_path / "other")] == [r["step"] for r in log(whole)]
+    following = [r["loss"] for r in log(tmp_path / "other") if r["step"] == halfway + 1]
+    assert following == pytest.approx([r["loss"] for r in log(whole) if r["step"] == halfway + 1], abs=1e-3)
+
+
+HANG = """
+import os, sys
+if os.environ.get("RANK") == "1" and "train" in sys.argv:
+    import threading, time
+    def later():
+        while "byol.training" not in sys.modules or not hasattr(sys.modules["byol.training"], "Loop"):
+            time.sleep(0.01)
+        loop, update = sys.modules["byol.training"].Loop, sys.modules["byol.training"].Loop.update
+        def stuck_in_a_driver(self, step, passes):
+            if step == 3:
+                time.sleep(1000)
+            update(self, step, passes)
+        loop.update = stuck_in_a_driver
+    threading.Thread(target=later, daemon=True).start()
+"""
+
+
+def test_a_process_that_hangs_takes_the_others_down_and_says_where_it_stood(photos, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(HANG)
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    process = byol_command(
+        "train", photos, "--out", tmp_path / "run", "--devices", 2, *TINY, *SET, PYTHONPATH=path, BYOL_TIMEOUT_MINUTES="0.05"
+    )
+    _, said = process.communicate(timeout=120)
+    assert process.returncode not in (0, None)
+    assert "another process ended, or did not answer" in said
+    assert "stuck_in_a_driver" in said
+    assert byol_command("resume", tmp_path / "run").wait(120) == 0
+
+
+@needs_proc
+def test_no_process_outlives_the_one_that_watches(photos, tmp_path):
+    process = byol_command("train", photos, "--out", tmp_path / "run", "--devices", 2, *TINY, *SET)
+    until_logged(tmp_path / "run", 3, process)
+    team = of_the_team(process)
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and any(os.path.exists(f"/proc/{pid}/environ") and alive(pid) for pid in team):
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in team)
+
+
+def alive(pid):
+    try:
+        return " Z " not in open(f"/proc/{pid}/stat").read()
+    except FileNotFoundError:
+        return False
+
+
+def test_embed_writes_one_part_each_and_evaluate_scores_as_one_process_does(photos, tmp_path):
+    (photos / "a" / "torn.png").write_bytes((photos / "a" / "00.png").read_bytes()[:200])
+    out = tmp_path / "run"
+    byol.train(photos, out, encoder="small-w16", image_size=16, epochs=1, batch_size=16, precision="fp32", device="cpu")
+    one = byol.embed(out, photos, tmp_path / "one.parquet", device="cpu")
+    process = byol_command("embed", out, photos, "--out", tmp_path / "two.parquet", "--devices", 2, "--device", "cpu", "--json")
+    said, complaint = process.communicate(timeout=120)
+    assert process.returncode == 0, complaint
+    assert sorted(p.name for p in (tmp_path / "two.parquet").iterdir()) == [f"part-0000{i}-of-00002.parquet" for i in (0, 1)]
+    whole, parts = (pyarrow.parquet.read_table(tmp_path / f"{n}.parquet").to_pydict() for n in ("one", "two"))
+    assert parts["name"] == whole["name"]
+    assert parts["label"] == whole["label"]
+    np.testing.assert_allclose(parts["embedding"], whole["embedding"], rtol=1e-4, atol=1e-5)
+    told = json.loads(said.splitlines()[-1])
+    assert told["images"] == one.images == 48
+    assert len(told["skipped"]) == len(one.skipped) == 1
+    scores = byol.evaluate(out, photos, protocols=("knn",), device="cpu")
+    process = byol_command("evaluate", out, photos, "--protocol", "knn", "--devices", 2, "--device", "cpu", "--json")
+    said, complaint = process.communicate(timeout=120)
+    assert process.returncode == 0, complaint
+    (found,) = json.loads(said.splitlines()[-1])["evaluations"]
+    assert [s["top1"] for s in found["scores"]] == pytest.approx([s.top1 for s in scores[0].scores], abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--devices", "0"], "--devices 0: give 1 or more"),
+        (["--devices", "3"], "a batch of 16 images cannot be shared equally by 3 processes"),
+        (["--devices", "2", "--set", "lr=fast"], "give a number"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_said_once(photos, tmp_path, words, sentence):
+    process = byol_command("train", photos, "--out", tmp_path / "run", *TINY, *words)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert " ".join(said.split()).count(sentence) == 1
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,86 @@
+"""What each of several processes does in the tests of `byol.dist`: `python together.py OUT`, told by a launcher who it is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+
+def start(count, words, *, port, **env):
+    """So many processes of `python WORDS`, told who they are as torch's launcher tells them."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    ranks = ({"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"} for rank in range(count))
+    return [subprocess.Popen([sys.executable, *map(str, words)], env={**os.environ, **address, **r, **env}) for r in ranks]
+
+
+def everything(out):
+    """Train every method in float64 and float32 with the processes that there are; the first writes logs and weights into `out`."""
+    import test_training as single
+    import torch
+    from torch import nn
+
+    from byol import dist, methods, training
+    from byol.data import ids_at
+
+    class Net(nn.Module):
+        """Batch norm of torch's and of timm's, which also applies the activation."""
+
+        dim = 6
+
+        def __init__(self):
+            from timm.layers import BatchNormAct2d
+
+            super().__init__()
+            # A bias before batch norm has no gradient but rounding, which AdamW scales up.
+            layers = [
+                nn.Conv2d(1, 5, 3, bias=False),
+                nn.BatchNorm2d(5),
+                nn.ReLU(),
+                nn.Conv2d(5, 6, 3, bias=False),
+                BatchNormAct2d(6),
+                nn.AdaptiveAvgPool2d(1),
+            ]
+            self.net = nn.Sequential(*layers, nn.Flatten())
+
+        def forward(self, x):
+            return self.net(x)
+
+    def case(name, optimizer, accumulate, dtype):
+        plan = single.make_plan(
+            method=name, optimizer=optimizer, accumulate=accumulate, lr=0.02 if optimizer == "adamw" else 0.5, log_steps=1
+        )
+        x = single.images(plan.images).to(dtype)
+        torch.manual_seed(dist.rank())  # weights are those of the first process
+        cls = methods.load(name)
+        method = cls(Net(), cls.Config(hidden=16, dim=8)).to(dtype)
+        s = plan.settings
+        made = single.optim.make(s.optimizer, method.param_groups(), lr=0.0, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
+
+        def feed(start, stop):
+            for step in range(start, stop):
+                ids = ids_at(step, n=len(x), batch=s.batch_size, seed=s.seed)[dist.share(s.batch_size)]
+                yield x[ids], x[ids] + 0.3 * x[ids].flip(-1)
+
+        folder = Path(out) / f"{name}-{optimizer}-{accumulate}-{str(dtype)[6:]}-{dist.size()}"
+        if dist.rank() == 0:
+            folder.mkdir()
+        dist.wait()
+        training.fit(folder, plan, method, made, feed)
+        whole = {k: v.clone() for k, v in method.state_dict().items()}
+        here = torch.cat([v.double().flatten() for v in whole.values()])
+        assert torch.equal(here, dist.gathered(here[None])[0]), "the processes hold different weights"
+        if dist.rank() == 0:
+            torch.save(whole, folder / "weights.pt")
+
+    with dist.joined("cpu"):
+        for name in methods.names():
+            for optimizer, accumulate in (("lars", 1), ("sgd", 2), ("adamw", 1)):
+                case(name, optimizer, accumulate, torch.float64)
+            case(name, "sgd", 1, torch.float32)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(TESTS))
+    everything(sys.argv[1])
