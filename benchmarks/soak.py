@@ -18,14 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from measure import finish, table
 from PIL import Image
 
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # read when torch is imported: threads that wait for others busily would measure the other programs here
-)
-
-import byol  # noqa: E402
+import byol
 from byol import run as runs
 from byol.training import Record
 
@@ -39,6 +36,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="400 updates")
     asked = parser.parse_args()
     steps = 400 if asked.tiny else asked.steps
+    torch.set_num_threads(1)  # threads that wait for each other on shared cores would make a long test of a short one
     with tempfile.TemporaryDirectory() as folder:
         photos, out = make(Path(folder, "photos")), Path(folder, "run")
         watch = Samples(out, photos, every=max(4, steps // 1000), evaluate_every=steps // (2 if asked.tiny else 10))
