@@ -113,6 +113,9 @@ class Limit:
     def log(self, record: Record) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        print(text)
+
 
 def clock(out: Path, seconds: float) -> tuple[float, int]:
     """(minutes, pieces) of training so far, this piece included; kept beside the run."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 from torch import nn
 
-from byol import checkpoint, contact_sheet, demonstration, dist, encoders, evaluation, exporting, reporting
+from byol import checkpoint, contact_sheet, demonstration, dist, encoders, evaluation, exporting, reporting, stopping
 from byol import data as datas
 from byol import run as runs
 from byol.config import Request
@@ -33,6 +31,7 @@ class Trained:
     outcome: Outcome
     skipped: int  # files left out
     signal: int | None = None  # the signal that stopped it
+    suspects: list[str] = field(default_factory=list)  # names of the last batch whose numbers were not finite, where that ended it
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,14 @@ def default_out(data: str) -> Path:
 def begin(session: Session, out: Path, *, watcher: Watcher | None = None) -> Trained:
     """Train a prepared session in a new run folder."""
     method = session.method()  # first, so that nothing is written when the network cannot be had
-    if dist.rank() == 0:
+    if dist.rank():
+        return _train(session, method, out, watcher)
+    runs.refuse_existing(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with runs.alone(out, watcher):
         runs.create(session, out)
         contact_sheet.write(session, out / "views.png")
-    return _train(session, method, out, watcher)
+        return _train(session, method, out, watcher)
 
 
 def resume(
@@ -112,50 +115,36 @@ def resume(
     run = Path(run)
     with dist.joined(runs.find_device("auto")):
         session = session or runs.reopen(run, progress, encoder=encoder)
-        if dist.from_first((run / "last.safetensors").exists):  # it holds all weights: those at the start are not fetched again
+        if dist.from_first(lambda: checkpoint.exists(run)):  # it holds all weights: those at the start are not fetched again
             session = replace(session, plan=replace(session.plan, settings=replace(session.plan.settings, pretrained=False)))
-        return _train(session, session.method(), run, watcher)
+        with runs.alone(run, watcher) if dist.rank() == 0 else nullcontext():
+            return _train(session, session.method(), run, watcher)
 
 
 def _train(session: Session, method: nn.Module, out: Path, watcher: Watcher | None) -> Trained:
     optimizer = session.optimizer(method)
-    last = out / "last.safetensors"
-    start: int = dist.from_first(lambda: checkpoint.restore(last, method=method, optimizer=optimizer) if last.exists() else 0)
-    with caught_signals() as received, runs.threads_of(out):
+    with stopping.noted() as received, runs.threads_of(out):
+        # The first of several processes reads the checkpoint; training hands it on.
+        found = dist.from_first(lambda: vars(checkpoint.resume(out, method=method, optimizer=optimizer)))
+        if found["note"] and watcher:
+            watcher.note(found["note"])
         outcome = fit(
-            out, session.plan, method, optimizer, session.feed(), start=start, watcher=watcher, interrupted=lambda: bool(received)
+            out, session.plan, method, optimizer, session.feed(), start=found["step"], watcher=watcher, interrupted=lambda: bool(received)
         )
-    found = [s for of_one in dist.from_all([asdict(s) for s in session.skipped]) for s in of_one]
-    session.skipped[:] = dict.fromkeys(datas.Skipped(**s) for s in found)
-    if outcome.ended == "finished" and dist.rank() == 0:
+        every = [s for of_one in dist.from_all([asdict(s) for s in session.skipped]) for s in of_one]
+        session.skipped[:] = dict.fromkeys(datas.Skipped(**s) for s in every)
+        if dist.rank() == 0:
+            _write_end(session, method, out, outcome)
+    suspects = runs.write_left_out(session, out, outcome.left_out) if outcome.left_out and dist.rank() == 0 else []
+    return Trained(out, outcome, len(session.skipped), received[0] if received else None, suspects)
+
+
+def _write_end(session: Session, method: nn.Module, out: Path, outcome: Outcome) -> None:
+    runs.write_json(out / "data.json", session.data_json())
+    if outcome.ended == "finished":
         s = session.plan.settings
         provenance = {"method": s.method, "network": "online", "steps": outcome.step, "images": session.plan.images, "run": out.name}
         exporting.save_encoder(runs.encoder_of(method), out / "encoder.safetensors", extra=provenance)
-    if dist.rank() == 0:
-        runs.write_json(out / "data.json", session.data_json())
-    return Trained(out, outcome, len(session.skipped), received[0] if received else None)
-
-
-@contextmanager
-def caught_signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM only note themselves in the list: the step in hand is finished and saved. A second one stops at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are somebody else's
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
 
 
 def load(encoder: str | Path, *, net: nn.Module | None = None) -> Encoder:
@@ -349,8 +338,8 @@ def export(encoder: str | Path | Encoder, out: str | Path, *, network: str = "on
 
 def target_of(run: str | Path | Encoder) -> Encoder:
     """The target encoder of a run's last checkpoint."""
-    if isinstance(run, Encoder) or not (Path(run) / "last.safetensors").exists():
-        raise ValueError(f"{run}: only a run with its last.safetensors has a target network; export the online one instead")
+    if isinstance(run, Encoder) or not checkpoint.exists(Path(run)):
+        raise ValueError(f"{run}: only a run with its checkpoint has a target network; export the online one instead")
     target = getattr(runs.restored(Path(run)), "target_encoder", None)
     if not isinstance(target, Encoder):
         raise ValueError(f"{run}: its method has no target network; export the online one instead")

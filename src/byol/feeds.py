@@ -14,6 +14,8 @@ from byol import dist
 from byol.allocator import keep_freed_memory
 from byol.data import HostBatch, HostBatches, Skipped, Source, cores, ids_at, steps_per_epoch
 from byol.encoders import Input
+from byol.files import let_go
+from byol.stopping import SIGNALS
 from byol.views import ViewPlan
 
 
@@ -89,6 +91,7 @@ class HostFeed:
 def settle(worker: int) -> None:
     """What a worker process does first."""
     # Signals are for the main process, which still needs the batches in hand; Ctrl-C and job schedulers send them to all.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    let_go()
     keep_freed_memory()

@@ -92,7 +92,7 @@ def verdict(
         what = f"the projections lie on one line (rank {m.rank:.1f} of {ceiling}, spread {m.spread:.2f})"
         return "COLLAPSED", what + "; " + _advice(lr, risks or {})
     if non_finite:
-        return "WARN", f"{non_finite} updates had a gradient that was not finite, taken as zero; lower lr if this goes on"
+        return "WARN", f"{non_finite} updates had a loss or gradient that was not finite and were left out; lower lr if this goes on"
     if step >= warmup and m.spread < SPREAD_WARN:
         return "WARN", f"projections bunch together (spread {m.spread:.2f} of 1.00); " + _advice(lr, risks or {})
     if step >= warmup and m.rank < min(RANK_WARN, ceiling / 2):

@@ -50,7 +50,10 @@ class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling in the released code's order: decay, trust ratio, momentum, then the rate.
 
     A group with `"exclude": True` gets neither decay nor adaptation. The ratio is 1 where either norm is 0. No Nesterov.
+    As with torch's fused optimisers a tensor `found_inf`, (), that is not 0 leaves everything as it is, and no device waits.
     """
+
+    _step_supports_amp_scaling = True  # how torch says that
 
     def __init__(
         self,
@@ -101,9 +104,16 @@ class LARS(torch.optim.Optimizer):
             if "momentum_buffer" not in self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         buffers = [self.state[p]["momentum_buffer"] for p in params]
-        torch._foreach_mul_(buffers, group["momentum"])
-        torch._foreach_add_(buffers, grads)
-        torch._foreach_add_(params, buffers, alpha=-group["lr"])
+        found: Tensor | None = getattr(self, "found_inf", None)
+        if found is None:
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, grads)
+            torch._foreach_add_(params, buffers, alpha=-group["lr"])
+        else:
+            bad = found != 0
+            torch._foreach_mul_(buffers, torch.where(bad, 1.0, group["momentum"]))
+            torch._foreach_add_(buffers, [g.masked_fill(bad, 0) for g in grads])
+            torch._foreach_add_(params, torch._foreach_mul(buffers, torch.where(bad, 0.0, -group["lr"])))
 
 
 def make(
@@ -116,7 +126,11 @@ def make(
     # One pass over the memory: half the time of torch's default on a CPU, and no more kernels than needed on a GPU.
     fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
     if name == "sgd":
-        return torch.optim.SGD(plain, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=fused)
+        sgd = torch.optim.SGD(plain, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=fused)
+        # Torch's own first step takes memory as it finds it, and leaves it so where `found_inf` has that step left out.
+        for p in (p for group in groups for p in group["params"] if momentum):
+            sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return sgd
     if name == "adamw":
         return torch.optim.AdamW(plain, lr=lr, weight_decay=weight_decay, fused=fused)
     raise ValueError(f"no optimizer {name!r}; give lars, sgd or adamw")

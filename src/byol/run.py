@@ -20,11 +20,11 @@ from torch import nn
 
 from byol import __version__, checkpoint, dist, encoders, methods, optim, recipes, views
 from byol.config import Plan, Request
-from byol.data import Skipped, Source, Statistics, cores, load_memory, open_source, statistics
+from byol.data import Skipped, Source, Statistics, cores, ids_at, load_memory, open_source, statistics
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
-from byol.files import write_text
-from byol.training import Feed, autocast, rate
+from byol.files import locked, write_text
+from byol.training import Feed, Watcher, autocast, rate
 
 OWN = "own"  # the name of an encoder that the user gave as a module
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
@@ -259,8 +259,31 @@ def _small_step(device: str, *, bf16: bool, channels_last: bool) -> float:
 
 def refuse_existing(out: Path) -> None:
     """ValueError if the folder holds a run, or a part of one: nothing in it is touched."""
-    if any((out / name).exists() for name in ("plan.json", "last.safetensors", "metrics.jsonl", "evaluations")):
+    if any((out / name).exists() for name in ("plan.json", checkpoint.LAST, checkpoint.PREVIOUS, "metrics.jsonl", "evaluations")):
         raise ValueError(f"{out} holds a run already; go on with `byol resume {out}`, or choose another folder with --out")
+
+
+@contextmanager
+def alone(out: Path, watcher: Watcher | None = None) -> Iterator[None]:
+    """No other process trains in this folder meanwhile; ValueError if one does."""
+    with locked(out) as held:
+        if not held and watcher:
+            watcher.note(f"{out} is on a file system without locks: see to it yourself that no other process trains there")
+        yield
+
+
+def write_left_out(session: Session, out: Path, updates: range) -> list[str]:
+    """Write the samples of updates that were left out to `not-finite.json`; returns the names of the last one's."""
+    s = session.plan.settings
+    found: list[dict[str, object]] = []
+    names: list[str] = []
+    for update in updates:
+        passes = range(update * s.accumulate, (update + 1) * s.accumulate)
+        ids = [i for k in passes for i in ids_at(k, n=len(session.source), batch=s.batch_size, seed=s.seed).tolist()]
+        names = [session.source.names[i] for i in ids]
+        found.append({"step": update + 1, "ids": ids, "names": names})
+    write_json(out / "not-finite.json", {"updates": found})
+    return names
 
 
 def create(session: Session, out: Path) -> None:
@@ -360,7 +383,7 @@ def restored(out: Path) -> nn.Module:
     plan = dataclasses.replace(plan, settings=s)
     method = build(plan, lambda: encoders.load(s.encoder, input=Input.from_json(plan.input), seed=s.seed))
     optimizer = optim.make(s.optimizer, method.param_groups(), lr=0.0, weight_decay=0.0, momentum=s.momentum, trust_coefficient=1e-3)  # type: ignore[operator]
-    checkpoint.restore(out / "last.safetensors", method=method, optimizer=optimizer)
+    checkpoint.load(out, method=method, optimizer=optimizer)
     return method
 
 

@@ -1,12 +1,11 @@
 """The loop: views, loss, backward, optimiser step, then `method.after_step`; a log line and a checkpoint now and then.
 
 It knows the `Method` contract and no method. Step k, counted from 0, uses lr(k) and progress k/K; which images and views
-come is a pure function of the step, so a checkpoint is weights, optimiser state and one number.
+come is a pure function of the step, so a checkpoint is weights, optimiser state and a few counts.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,13 @@ from torch.nn.parallel import DistributedDataParallel
 from byol import checkpoint, dist, health
 from byol.allocator import keep_freed_memory
 from byol.config import Plan
-from byol.files import write_text
+from byol.files import append, sync, write_text
 from byol.methods import Method, StepOutput
 from byol.optim import learning_rate
-from byol.sync_norm import synchronise
+from byol.replicas import replicated
 
 Record = dict[str, float | int | str]
+IN_A_ROW = 5  # updates whose loss or gradient is not finite, after which the next one is hardly better
 
 
 class Feed(Protocol):
@@ -42,6 +42,7 @@ class Watcher(Protocol):
 
     def step(self, done: int) -> None: ...
     def log(self, record: Record) -> None: ...
+    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ class Outcome:
     """How a call of `fit` ended."""
 
     step: int  # finished updates
-    ended: str  # "finished", "interrupted" or "collapsed"
+    ended: str  # "finished", "interrupted", "collapsed" or "not finite"
     seconds: float
     record: Record  # the last line of the log
     mend: str = ""  # a collapsed run: the setting to start again with
+    left_out: range = range(0)  # a run of numbers that are not finite: its last updates, counted from 0, which had no effect
 
 
 def fit(
@@ -83,6 +85,12 @@ def fit(
             if loop.collapsed and plan.settings.on_collapse == "stop":
                 mend = next(iter(loop.method.risks().values()), f"lr={plan.settings.lr / 4:g}")
                 return Outcome(step + 1, "collapsed", time.monotonic() - began, loop.record, mend)
+            if loop.broken:
+                loop.maybe_save(step + 1, force=True)
+                dist.wait()
+                return Outcome(
+                    step + 1, "not finite", time.monotonic() - began, loop.record, left_out=range(step + 1 - loop.broken, step + 1)
+                )
             stop = agreed(interrupted())
             loop.maybe_save(step + 1, force=stop or step + 1 == plan.steps)
             if stop and step + 1 < plan.steps:
@@ -99,18 +107,20 @@ class Loop:
         self, run: Path, plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, watcher: Watcher | None, start: int
     ) -> None:
         self.run, self.plan, self.optimizer, self.watcher = run, plan, optimizer, watcher
-        self.module, self.method, self.forward = method, _contract(method), _parallel(method, optimizer)
+        self.module, self.method, self.forward = method, _contract(method), replicated(method, optimizer)
         self.record: Record
         self.collapsed = False
+        self.broken = 0  # updates in a row that were left out, once they are too many
         self._saved = self._logged = time.monotonic()
         self._logged_step = start
-        self._non_finite = torch.zeros((), device=plan.settings.device)
-        # Statistics of batch norm: a pass that is not finite would stay in them for good.
-        self._statistics = joined([b for b in method.buffers() if b.is_floating_point()])
-        self._before = [t.clone() for t in self._statistics]
+        self._unwritten, self._trouble = "", ""  # lines that the disk did not take, and why it did not
+        counts = dist.from_first(lambda: vars(checkpoint.counts(run, start)))
+        self._left_out, self._in_a_row = torch.tensor([counts["left_out"], counts["in_a_row"]], device=plan.settings.device).unbind()
         method.train()
+        self._hold()
         first, last = _ends(run / "metrics.jsonl", start)
         self.record = last  # what is known of a run that has nothing left to do
+        self._told_left_out = int(last.get("left_out", 0))
         self._suspects = int(last.get("suspects", 0))  # measurements in a row that looked like collapse
         self._first_spread = float(first.get("spread", 0.0))
 
@@ -121,8 +131,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
-        for before, now in zip(self._before, self._statistics, strict=True):
-            before.copy_(now)
+        torch._foreach_copy_(self._before, self._held)
         losses = []
         for micro, views in enumerate(passes):
             torch.manual_seed((s.seed * 1_000_003 + step * s.accumulate + micro + dist.rank() * 2**40) % 2**63)
@@ -131,45 +140,63 @@ class Loop:
                     out = self.forward(views)
                 (out.loss / s.accumulate).backward()  # type: ignore[no-untyped-call]
             losses.append(out.loss.detach())
-        norm = self._finite_gradient()
-        self._keep_finite(norm)
-        self.optimizer.step()
-        # The target moves after the optimiser and once per update, however many passes it took (test_the_target_moves_last).
-        self.method.after_step(step / self.plan.steps)
+        loss = dist.mean(torch.stack(losses).mean())
+        norm: Tensor = torch.stack(torch._foreach_norm([p.grad for p in self.module.parameters() if p.grad is not None])).norm()
+        self._take(norm.isfinite() & loss.isfinite(), step)
         if self.watcher:
             self.watcher.step(step + 1)
-        if (step + 1) % s.log_steps == 0 or step + 1 == self.plan.steps or step == 0:
-            self._log(step, lr, torch.stack(losses).mean(), norm, out)
+        if (step + 1) % s.log_steps == 0 or step + 1 == self.plan.steps or step == 0 or self.broken:
+            self._log(step, lr, loss, norm, out)
 
     def _alone(self, more: bool) -> AbstractContextManager[object]:
         """Gradients of several processes meet once per update, in its last forward pass."""
         return self.forward.no_sync() if more and isinstance(self.forward, DistributedDataParallel) else nullcontext()
 
-    def _finite_gradient(self) -> Tensor:
-        """The gradient's norm; a gradient that is not finite becomes zero, without asking the device to wait."""
-        grads = [p.grad for p in self.module.parameters() if p.grad is not None]
-        norm: Tensor = torch.stack(torch._foreach_norm(grads)).norm()
-        if norm.device.type != "cpu":
-            bad = ~norm.isfinite()
-            for g in grads:
-                g.masked_fill_(bad, 0)
-        elif not norm.isfinite():
-            torch._foreach_zero_(grads)
-        self._non_finite += ~norm.isfinite()
-        return norm
+    def _hold(self) -> None:
+        """Sets what is put back after an update that is left out, with the memory to keep it in meanwhile.
 
-    def _keep_finite(self, norm: Tensor) -> None:
-        """The statistics as they were before an update whose gradient is not finite; no device waits."""
-        for now, before in zip(self._statistics, self._before, strict=True):
-            if norm.device.type != "cpu":
-                torch.where(norm.isfinite(), now, before, out=now)
-            elif not norm.isfinite():
-                now.copy_(before)
+        The optimiser leaves its own tensors as they were. What else there is changes in the passes (statistics of batch norm) or in
+        `after_step` (the target): on a CPU that is not called at all then; a GPU would have to be waited for to know, so it is.
+        """
+        place = torch.device(self.plan.settings.device).type
+        self._skips = getattr(self.optimizer, "_step_supports_amp_scaling", False)  # it looks at `found_inf`
+        self._asks = place == "cpu" or not (self._skips or place == "meta")
+        self._held = joined(list(self.module.buffers()))
+        if not self._asks:
+            own = {p for group in self.optimizer.param_groups for p in group["params"]}
+            self._held += [p.detach() for p in self.module.parameters() if p not in own]
+        self._before = [t.clone() for t in self._held]
+
+    def _take(self, finite: Tensor, step: int) -> None:
+        """The optimiser's step and the target's, or, where `finite` is false, everything as it was before the update.
+
+        On several processes `finite` has to be the same on all of them.
+        """
+        self._left_out = self._left_out + ~finite
+        self._in_a_row = (self._in_a_row + 1) * ~finite
+        if not self._asks and self._skips:
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # what torch's own scaler sets
+        if not self._asks or finite:
+            self.optimizer.step()
+            # The target moves after the optimiser and once per update, however many passes it took (test_the_target_moves_last).
+            self.method.after_step(step / self.plan.steps)
+        if not self._asks:
+            for now, before in zip(self._held, self._before, strict=True):
+                torch.where(finite, now, before, out=now)
+        elif not finite:
+            torch._foreach_copy_(self._held, self._before)
+            self._look_back()
+
+    def _look_back(self) -> None:
+        """Enough updates in a row were left out: more of them would be as well."""
+        self.broken = n if (n := int(self._in_a_row)) >= IN_A_ROW else 0
 
     def _log(self, step: int, lr: float, loss: Tensor, norm: Tensor, out: StepOutput) -> None:
         """One line of metrics.jsonl; the only place where the loop reads numbers from the device."""
         s, now = self.plan.settings, time.monotonic()
         m = health.measure(tuple(dist.gathered(p) for p in out.projections))
+        self._look_back()
+        left_out = int(self._left_out)
         self._first_spread = self._first_spread or m.spread
         verdict, reason = health.verdict(
             m,
@@ -177,7 +204,7 @@ class Loop:
             warmup=self.plan.warmup_steps,
             lr=lr,
             first_spread=self._first_spread,
-            non_finite=int(self._non_finite),
+            non_finite=left_out - self._told_left_out,
             risks=self.method.risks(),
         )
         # A network may start almost collapsed and recover: two measurements in a row, and not at the very start.
@@ -185,12 +212,14 @@ class Loop:
         self.collapsed = self._suspects >= 2 and step >= 20
         if verdict == "COLLAPSED" and not self.collapsed:
             verdict = "WARN"
+        if self._trouble and verdict == "OK":
+            verdict, reason = "WARN", self._trouble
         images = (step + 1 - self._logged_step) * s.batch_size * s.accumulate
         progress = step / self.plan.steps
         self.record = {
             "step": step + 1,
             "epoch": round((step + 1) / self.plan.steps_per_epoch, 3),
-            "loss": float(dist.mean(loss)),
+            "loss": float(loss),
             "lr": lr,
             **self.method.schedule(progress),
             "images_per_second": round(images / max(now - self._logged, 1e-9), 1),
@@ -200,55 +229,50 @@ class Loop:
             "positive_cosine": m.positive_cosine,
             "negative_cosine": m.negative_cosine,
             **{k: float(dist.mean(v)) for k, v in (out.metrics | self.method.diagnostics()).items()},
+            "left_out": left_out,
             "suspects": self._suspects,
             "verdict": verdict,
             "reason": reason,
         }
-        self._logged, self._logged_step = now, step + 1
-        self._non_finite.zero_()
+        self._logged, self._logged_step, self._told_left_out = now, step + 1, left_out
         # JSON has no NaN: what is not finite is written as a string, which says more than null.
         line = {k: v if not isinstance(v, float) or v - v == 0 else str(v) for k, v in self.record.items()}
         if dist.rank() == 0:
-            with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as f:
-                f.write(json.dumps(line) + "\n")
+            self._unwritten += json.dumps(line) + "\n"
+        try:
+            self._write()
+        except OSError as error:
+            self._trouble = _unsaved(error)
         if self.watcher:
             self.watcher.log(self.record)
 
+    def _write(self) -> None:
+        """The lines of the log that are in no file yet; OSError if there is no room for them."""
+        if self._unwritten:
+            append(self.run / "metrics.jsonl", self._unwritten)
+            self._unwritten = ""
+
     def maybe_save(self, done: int, *, force: bool) -> None:
-        """A checkpoint if it is time."""
+        """A checkpoint if it is time. One that cannot be written is tried again when the next is due; raises OSError if forced."""
         due = time.monotonic() - self._saved >= self.plan.settings.checkpoint_minutes * 60
-        if dist.rank() == 0 and (force or due):
-            checkpoint.save(self.run / "last.safetensors", step=done, method=self.module, optimizer=self.optimizer)
-            self._saved = time.monotonic()
+        if dist.rank() or not (force or due):
+            return
+        try:
+            self._save(done)
+            self._trouble = ""
+        except OSError as error:
+            if force:
+                raise
+            self._trouble = _unsaved(error)
+        self._saved = time.monotonic()
 
-
-def _parallel(method: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[tuple[Tensor, ...]], StepOutput]:
-    """What turns views into a loss: the method, or one that shares statistics and gradients with those of the other processes."""
-    if dist.size() == 1:
-        return method
-    synchronise(method)
-    dist.from_first_tensors([*method.parameters(), *method.buffers()])
-    _same_state(method, optimizer)
-    places = [torch.cuda.current_device()] if next(method.parameters()).is_cuda else None
-    # Buffers are the same in all of them, or belong to one alone. Later versions of torch renamed the option.
-    known = inspect.signature(DistributedDataParallel).parameters
-    once: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
-    return DistributedDataParallel(method, device_ids=places, gradient_as_bucket_view=True, **once)
-
-
-def _same_state(method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """The optimiser's state of the first process in all: only that one has read the checkpoint."""
-    named = dict(method.named_parameters())
-
-    def kinds() -> dict[str, list[str]]:
-        return {name: sorted(optimizer.state[p]) for name, p in named.items() if p in optimizer.state}
-
-    for name, keys in dist.from_first(kinds).items():
-        p = named[name]
-        for key in keys:
-            counts = key == "step"  # torch's own counters
-            blank = torch.zeros((), device=p.device if p.is_cuda else "cpu") if counts else torch.zeros_like(p)
-            dist.from_first_tensors([optimizer.state[p].setdefault(key, blank)])
+    def _save(self, done: int) -> None:
+        # The log first: no line of an update before the checkpoint may be missing, whenever the power goes.
+        self._write()
+        if (self.run / "metrics.jsonl").exists():
+            sync(self.run / "metrics.jsonl")
+        counts = {"left_out": int(self._left_out), "in_a_row": int(self._in_a_row)}
+        checkpoint.save(self.run / checkpoint.LAST, step=done, method=self.module, optimizer=self.optimizer, **counts)
 
 
 def joined(buffers: list[Tensor]) -> list[Tensor]:
@@ -312,8 +336,14 @@ def trim_log(path: Path, step: int) -> list[Record]:
     if not path.exists():
         return []
     kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    write_text(path, "".join(line + "\n" for line in kept))
+    text = "".join(line + "\n" for line in kept)
+    if text.encode() != path.read_bytes():
+        write_text(path, text)
     return [json.loads(line) for line in kept]
+
+
+def _unsaved(error: OSError) -> str:
+    return f"{error.filename} cannot be written ({error.strerror}); training goes on and tries again with the next checkpoint"
 
 
 def _step_of(line: str) -> float:

@@ -1,24 +1,26 @@
 """The command line: words in, a command run, an exit code out. Nothing else in the package knows argv or exit codes.
 
-0 success; 1 a run that collapsed was stopped; 2 wrong usage or unusable input, with one sentence on standard error;
-130 and 143 after Ctrl-C and SIGTERM, the run saved.
+0 success; 1 a run was stopped that collapsed or whose numbers are not finite; 2 wrong usage or unusable input, with one sentence on
+standard error; 75 (EX_TEMPFAIL: try again) a run was asked to stop by a signal and goes on when it is resumed; 130 the same after Ctrl-C.
 """
 
 from __future__ import annotations
 
-import errno
 import faulthandler
 import importlib
 import json
 import os
-import re
+import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from byol.cli import launch
 from byol.cli.options import Common, Resume
 from byol.cli.screen import Screen, wrapped
+from byol.cli.trouble import LOST, sentence
 from byol.cli.usage import Help, parse
+from byol.stopping import Stopped, raised
 
 # The module of each command is imported when it is run: most of them import torch, which takes seconds.
 MODULES = {
@@ -28,8 +30,7 @@ MODULES = {
     "use": ("evaluate", "embed", "export", "report"),
 }
 
-
-LOST = "another process ended, or did not answer in time; go on with byol resume"
+AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a run was asked to stop and can go on
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,11 +52,16 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + 13
     except KeyboardInterrupt:
         return _complain("stopped; nothing had to be saved", 130, words)
+    except Stopped as stopped:
+        name = signal.Signals(stopped.number).name
+        return _complain(f"stopped by {name} where nothing had to be saved; the same command begins again", AGAIN, words)
     except Exception as error:
-        sentence = _sentence(error)
-        if sentence is None:
+        what = sentence(error)
+        if what is None:
             raise
-        return _complain(sentence, launch.LOST if sentence is LOST else 2, words) if sentence else 2
+        if not what:  # one of several processes, and the first has said it
+            return 2
+        return _complain(what, launch.LOST if what is LOST else 2, words)
 
 
 def _run(words: list[str]) -> int:
@@ -73,7 +79,9 @@ def _run(words: list[str]) -> int:
     try:
         if module != "look":
             screen.progress("starting", 0, 0)
-        code: int = getattr(importlib.import_module(f"byol.cli.{module}"), command)(options, screen)
+        # A scheduler may take the machine away while torch is imported and the data read: no less a reason to try again.
+        with raised() if module == "train" else nullcontext():
+            code: int = getattr(importlib.import_module(f"byol.cli.{module}"), command)(options, screen)
         return code
     finally:
         screen.clear()
@@ -91,39 +99,9 @@ def devices_of(options: Common) -> int:
     return asked if isinstance(asked, int) else 1
 
 
-def _complain(sentence: str, code: int, words: list[str]) -> int:
+def _complain(what: str, code: int, words: list[str]) -> int:
     """The sentence on standard error, and as JSON where that was asked for."""
-    print("\n".join(wrapped(sentence, 6, "byol: ")), file=sys.stderr, flush=True)
+    print("\n".join(wrapped(what, 6, "byol: ")), file=sys.stderr, flush=True)
     if "--json" in words:
-        print(json.dumps({"error": sentence}), flush=True)
+        print(json.dumps({"error": what}), flush=True)
     return code
-
-
-def _sentence(error: Exception) -> str | None:
-    """What a person can do about an error; None for one that is a mistake of ours."""
-    name = type(error).__name__
-    if name == "Told":  # one of several processes: the first has said it
-        return ""
-    if isinstance(error, OSError):
-        return _about_file(error.errno or 0, error.strerror or str(error), error.filename)
-    if name == "SafetensorError" and (found := re.search(r"os error (\d+)", str(error))):
-        return _about_file(int(found[1]), os.strerror(int(found[1])), None)
-    if name in ("MemoryError", "OutOfMemoryError"):
-        return "out of memory; pass a smaller --batch-size (--accumulate keeps the update as large) or --image-size"
-    if "RANK" in os.environ and (name == "DistBackendError" or "gloo" in str(error)):
-        return LOST
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        return "a process that decodes images was killed, as a rule for want of memory; pass fewer --workers"
-    return str(error) if isinstance(error, ValueError) else None
-
-
-def _about_file(number: int, text: str, name: object) -> str:
-    """What went wrong with which file, and how to mend it."""
-    where = f"{name}: " if name else ""
-    if number == errno.ENOSPC:
-        return f"{where}the disk is full; free some space, or choose another place with --out"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where}not allowed to read or write there; choose another place, e.g. with --out"
-    if number == errno.ENOENT:
-        return f"{where}there is no such file or folder"
-    return f"{where}{text}"

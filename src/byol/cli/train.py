@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from byol import api, contact_sheet, dist
+from byol import api, checkpoint, contact_sheet, dist
 from byol import run as runs
 from byol.api import Trained
+from byol.cli import AGAIN
 from byol.cli.options import Resume, Train
 from byol.cli.plan import how_long, show_data, show_plan, show_whole
 from byol.cli.screen import Screen, duration, number, quoted
+from byol.cli.trouble import about_file
 from byol.cli.watch import Watch
 from byol.config import Request
 from byol.run import Session
@@ -50,12 +53,16 @@ def resume(options: Resume, screen: Screen) -> int:
 
 
 def _resume(run: Path, screen: Screen) -> int:
-    if dist.from_first(lambda: (run / "encoder.safetensors").exists() and (run / "plan.json").exists()):
+    if dist.from_first(lambda: all((run / name).exists() for name in ("encoder.safetensors", "encoder.json", "plan.json"))):
         screen.clear()
         screen.say(f"{run} is finished: {run}/encoder.safetensors")
         screen.say(f"Next: byol report {quoted(run)}")
         screen.result({"run": str(run), "ended": "finished", "encoder": f"{run}/encoder.safetensors"})
         return 0
+    if dist.rank() == 0:
+        runs.read_plan(run)
+        with runs.alone(run):  # known before the data is read, which may take long
+            pass
     session = runs.reopen(run, screen.progress)
     screen.clear()
     show_data(session, run, screen)
@@ -98,6 +105,8 @@ def follow(begin: Callable[[Watch], Trained], session: Session, run: Path, scree
         screen.say(f"Stopped at once. Go on with:  byol resume {quoted(run)}")
         screen.result({"run": str(run), "ended": "interrupted"})
         return 130
+    except OSError as error:
+        raise ValueError(_unsaved(error, run)) from error
     screen.clear(keep=True)
     return _ended(trained, session, screen)
 
@@ -115,6 +124,9 @@ def _ended(trained: Trained, session: Session, screen: Screen) -> int:
         asked = replace(session.request, set=(*others, outcome.mend))
         screen.tell(shlex.join(["byol", "train", *asked.words()]), 2, "  ")
         code = 1
+    elif outcome.ended == "not finite":
+        _not_finite(trained, screen)
+        code = 1
     else:
         _finished(trained, session, screen)
     record: dict[str, object] = {k: outcome.record[k] for k in ("loss", "verdict", "reason", "spread", "rank") if k in outcome.record}
@@ -126,12 +138,31 @@ def _ended(trained: Trained, session: Session, screen: Screen) -> int:
     return code
 
 
+def _not_finite(trained: Trained, screen: Screen) -> None:
+    """Numbers that went wrong stopped it: what was in hand, and what may be tried."""
+    updates, names, run = trained.outcome.left_out, trained.suspects, trained.run
+    screen.tell(
+        f"Stopped at step {updates.stop}: the loss or the gradient of {len(updates)} updates in a row (steps {updates.start + 1} to "
+        f"{updates.stop}) is not finite. None of them had an effect; {run}/{checkpoint.LAST} holds the state before them."
+    )
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    screen.tell(f"In the last of them: {', '.join(names[:4])}{more}; the samples of all are in {run}/not-finite.json.")
+    screen.tell("Look at these images (byol doctor); if they are sound, start again with a lower --set lr=... or --precision fp32.")
+
+
+def _unsaved(error: OSError, run: Path) -> str:
+    """Why the run could not be written, and that nothing of what was saved before is lost."""
+    what = about_file(error, error.errno).partition("; ")
+    kept = f"`byol resume {run}` goes on from the last checkpoint" if checkpoint.exists(run) else "nothing was saved before"
+    return f"{what[0]}; {what[2] or 'mend that'}; {kept}"
+
+
 def interrupted(trained: Trained, screen: Screen) -> int:
     """A signal stopped it: where it stands, and how to go on."""
     outcome = trained.outcome
     screen.say(f"Saved at step {outcome.step}. Go on with:  byol resume {quoted(trained.run)}")
     screen.result({"run": str(trained.run), "ended": outcome.ended, "step": outcome.step})
-    return 128 + (trained.signal or 2)
+    return 130 if trained.signal in (None, signal.SIGINT) else AGAIN
 
 
 def _finished(trained: Trained, session: Session, screen: Screen) -> None:

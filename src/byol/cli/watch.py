@@ -49,6 +49,11 @@ class Watch:
             else:
                 self.screen.say(self.line())
 
+    def note(self, text: str) -> None:
+        """What a person should know of this run."""
+        self.screen.clear()
+        self.screen.tell(text, 8, "Note")
+
     def line(self) -> str:
         """All of it in one line, for a file or a pipe."""
         return f"{self._epoch()}  {self._percent()}  {'  '.join(self._speed())}  {'  '.join(self._numbers())}  {self._verdict}".rstrip()

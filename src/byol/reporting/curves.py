@@ -54,7 +54,7 @@ CURVES = (
     Curve(("tau",), "Target momentum τ", "per update", "The target keeps this share of itself at every update; 1 at the end."),
     Curve(("images_per_second",), "Speed", "images/s", "Between two lines of the log.", True),
 )
-_KNOWN = {key for c in CURVES for key in c.keys} | {"loss", "suspects"}  # the last is the book-keeping of the verdict
+_KNOWN = {key for c in CURVES for key in c.keys} | {"loss", "left_out", "suspects"}  # the last two are the book-keeping of the verdict
 _WORDS = {"OK": "OK", "WARN": "warning", "COLLAPSED": "collapsed"}
 
 
