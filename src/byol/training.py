@@ -138,7 +138,7 @@ class Loop:
             with self._alone(micro + 1 < s.accumulate):
                 with autocast(s.device, s.precision):
                     out = self.forward(views)
-                (out.loss / s.accumulate).backward()  # type: ignore[no-untyped-call]
+                (out.loss / s.accumulate).backward()
             losses.append(out.loss.detach())
         loss = dist.mean(torch.stack(losses).mean())
         norm: Tensor = torch.stack(torch._foreach_norm([p.grad for p in self.module.parameters() if p.grad is not None])).norm()
