@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from byol.files import atomic
+from byol.stored import parse
 
 
 def save(path: Path, *, step: int, method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -32,9 +33,9 @@ def restore(path: Path, *, method: nn.Module, optimizer: torch.optim.Optimizer) 
     """
     try:
         with safe_open(path, framework="pt") as f:
-            step = int(json.loads(f.metadata()["byol"])["step"])
+            step = _step(f.metadata())
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118  safe_open is no mapping
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a checkpoint ({error}); take another one or start anew") from None
     weights = {k.removeprefix("method/"): v for k, v in tensors.items() if k.startswith("method/")}
     try:
@@ -44,8 +45,19 @@ def restore(path: Path, *, method: nn.Module, optimizer: torch.optim.Optimizer) 
     for name, parameter in method.named_parameters():
         prefix = f"optimizer/{name}/"
         found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if wrong := [k for k, v in found.items() if v.shape != parameter.shape and v.numel() != 1]:
+            raise ValueError(f"{path} belongs to another network: {name} has a {wrong[0]} of another shape")
         if found:
             optimizer.state[parameter] = {k: _like(parameter, v) for k, v in found.items()}
+    return step
+
+
+def _step(metadata: dict[str, str] | None) -> int:
+    """The number of finished updates; ValueError if that is not what is stored."""
+    about = parse((metadata or {}).get("byol", "null"))
+    step = about.get("step") if isinstance(about, dict) else None
+    if not isinstance(step, int) or not 0 <= step < 2**53:
+        raise ValueError("it does not say after which step it was written")
     return step
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from byol import __version__, checkpoint, encoders, methods, optim, recipes, views
+from byol import __version__, checkpoint, encoders, methods, optim, recipes, stored, views
 from byol.config import Plan, Request
 from byol.data import Skipped, Source, Statistics, cores, load_memory, open_source, statistics
 from byol.encoders import Encoder, Input
@@ -97,7 +98,8 @@ def build(plan: Plan, encoder: Callable[[], Encoder]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(s.seed)
         cls = methods.load(s.method)
-        method: nn.Module = cls(encoder(), cls.Config(**plan.method))  # type: ignore[attr-defined]
+        config = stored.typed(cls.Config, plan.method)  # type: ignore[attr-defined]
+        method: nn.Module = cls(encoder(), config)
     layout = torch.channels_last if s.channels_last else torch.contiguous_format
     method.to(torch.device(s.device), memory_format=layout)  # type: ignore[call-overload]
     if s.compile:
@@ -266,7 +268,7 @@ def create(session: Session, out: Path) -> None:
 def threads_of(out: Path) -> Iterator[None]:
     """The number of threads that the run began with: sums over another number end in other bits."""
     began_with, now = read_json(out / "config.json").get("threads"), torch.get_num_threads()
-    if isinstance(began_with, int) and began_with > 0:
+    if isinstance(began_with, int) and 0 < began_with <= 4096:
         torch.set_num_threads(began_with)
     try:
         yield
@@ -284,19 +286,26 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
     """The session of a run folder, as it was decided then; ValueError if the folder is no run or its data has changed."""
     plan = read_plan(out)
     asked, then = read_json(out / "config.json"), read_json(out / "data.json")
-    request = Request.from_json(asked["request"])
+    request = Request.from_json(asked.get("request"))
     source = open_source(_found(request.data, asked.get("folder")), limit=request.limit, progress=_looking(progress))
     memory, source = _in_memory(source, progress)
-    if source.fingerprint() != then["fingerprint"]:
+    if source.fingerprint() != then.get("fingerprint"):
         raise ValueError(
-            f"{request.data} has changed since {out} began ({then['images']} images then, {len(source)} now); "
+            f"{request.data} has changed since {out} began ({then.get('images')} images then, {len(source)} now); "
             "put it back as it was, or start a new run"
         )
     s = plan.settings
-    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
-    found_then = [Skipped(**s) for s in then.get("skipped", ())]  # type: ignore[attr-defined]  # also what training came upon
-    skipped = list(dict.fromkeys([*source.skipped, *found_then]))
-    session = Session(request, plan, source, view_plan, Input.from_json(plan.input), memory, skipped, encoder)
+    try:
+        view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+        # Also what training came upon.
+        found_then = stored.convert(then.get("skipped", []), list[Skipped], "skipped")
+        encoder_input = Input.from_json(plan.input)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{out}: its plan.json or data.json cannot be understood ({error}); copy the run again, or start it anew"
+        ) from None
+    skipped = list(dict.fromkeys([*source.skipped, *found_then]))  # type: ignore[misc]  # a list of Skipped
+    session = Session(request, plan, source, view_plan, encoder_input, memory, skipped, encoder)
     find_device(s.device)
     return session
 
@@ -307,7 +316,10 @@ def read_plan(out: Path) -> Plan:
         raise ValueError(f"{out} is not a run: it has no plan.json; start one with `byol train DATA --out {out}`")
     fields = read_json(out / "plan.json")
     fields.pop("describe", None)
-    return Plan.from_json(fields)
+    try:
+        return Plan.from_json(fields)
+    except ValueError as error:
+        raise ValueError(f"{out / 'plan.json'} cannot be understood ({error}); copy the run again, or start it anew") from None
 
 
 def restored(out: Path) -> nn.Module:
@@ -331,18 +343,17 @@ def _found(data: str, folder: object) -> str:
 
 def write_json(path: Path, content: dict[str, object]) -> None:
     """The content as indented JSON, atomically."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    # Names of files may hold bytes that are no text, which UTF-8 cannot hold but as an escape of JSON.
+    write_text(path, re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def read_json(path: Path) -> dict[str, object]:
     """The content of a JSON file of a run; ValueError if it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return stored.read_object(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); the run needs it") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object; the run needs one")
-    return content
 
 
 def encoder_of(method: nn.Module) -> Encoder:

@@ -63,7 +63,7 @@ def marks(blobs: Files) -> Marks:
     found = np.full((size, 2), -1, np.int64)
     for row, i in enumerate((np.arange(size) * 2 + 1) * n // (2 * max(1, size))):
         with contextlib.suppress(OSError):
-            status = os.stat(blobs.path(int(i)))
+            status = os.stat(blobs.place(int(i)))
             found[row] = status.st_size, status.st_mtime_ns
     return found
 
