@@ -21,7 +21,7 @@ from torch import nn
 
 from byol import __version__, checkpoint, encoders, methods, optim, recipes, stored, views
 from byol.config import Plan, Request
-from byol.data import Skipped, Source, Statistics, cores, load_memory, open_source, statistics
+from byol.data import Skipped, Source, Statistics, Waited, cores, load_memory, open_source, shown, statistics
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
 from byol.files import write_text
@@ -42,6 +42,8 @@ class Session:
     input: Input
     memory: np.ndarray | None  # (N, C, H, W) when all images are held in memory
     skipped: list[Skipped] = field(default_factory=list)
+    waited: list[Waited] = field(default_factory=list)  # what could not be read at once, and came
+    tell: Callable[[str], None] = lambda text: None  # who hears of images that are lost, or waited for, on the way
     network: nn.Module | None = None  # an encoder of the user's own; its weights as given are where training starts
 
     def encoder(self) -> Encoder:
@@ -75,11 +77,29 @@ class Session:
         if self.memory is not None:
             return MemoryFeed(self.memory, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device)
         return HostFeed(
-            self.source, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device, workers=s.workers, on_bad=self._bad
+            self.source,
+            self.views,
+            self.input,
+            batch=s.batch_size,
+            seed=s.seed,
+            device=s.device,
+            workers=s.workers,
+            on_bad=self._bad,
+            on_wait=self._late,
         )
 
     def _bad(self, found: list[Skipped]) -> None:
-        self.skipped += [s for s in found if s not in self.skipped]
+        new = [s for s in found if s not in self.skipped]
+        self.skipped += new
+        for one in new[:3]:
+            self.tell(f"{shown(one.name)}: {one.reason}; another image takes its place")
+        if len(new) > 3:
+            self.tell(f"and {len(new) - 3:,} more, listed in data.json")
+
+    def _late(self, found: list[Waited]) -> None:
+        self.waited += found
+        last = max(found, key=lambda w: w.seconds)
+        self.tell(f"waited {last.seconds:.0f} s for {shown(last.name)} ({last.reason}), {len(found):,} reads in all; going on")
 
     def data_json(self) -> dict[str, object]:
         """What the run was trained on: fingerprint, counts, and every file that was left out."""
@@ -89,6 +109,7 @@ class Session:
             "images": len(self.source),
             "fingerprint": self.source.fingerprint(),
             "skipped": [dataclasses.asdict(s) for s in self.skipped],
+            "waited": {"reads": len(self.waited), "longest_seconds": max((w.seconds for w in self.waited), default=0.0)},
         }
 
 
@@ -154,7 +175,7 @@ def _decide(
     if network is None:
         encoders.describe(s.encoder, input=encoder_input)  # refuses a name that there is not, before anything is built
     plan = dataclasses.replace(plan, input=encoder_input.to_json(), notes=notes)
-    return Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), network)
+    return Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), network=network)
 
 
 def speed_of(session: Session) -> float:
@@ -305,7 +326,7 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
             f"{out}: its plan.json or data.json cannot be understood ({error}); copy the run again, or start it anew"
         ) from None
     skipped = list(dict.fromkeys([*source.skipped, *found_then]))  # type: ignore[misc]  # a list of Skipped
-    session = Session(request, plan, source, view_plan, encoder_input, memory, skipped, encoder)
+    session = Session(request, plan, source, view_plan, encoder_input, memory, skipped, network=encoder)
     find_device(s.device)
     return session
 

@@ -105,8 +105,8 @@ class Loop:
         method.train()
         lines = trim_log(run / "metrics.jsonl", start)
         self.record = lines[-1] if lines else {}  # what is known of a run that has nothing left to do
-        self._suspects = int(lines[-1]["suspects"]) if lines else 0  # measurements in a row that looked like collapse
-        self._first_spread = float(lines[0]["spread"]) if lines else 0.0
+        self._suspects = int(lines[-1].get("suspects", 0)) if lines else 0  # measurements in a row that looked like collapse
+        self._first_spread = float(lines[0].get("spread", 0)) if lines else 0.0
 
     def update(self, step: int, passes: Iterator[tuple[Tensor, ...]]) -> None:
         """One optimiser step over `accumulate` forward passes, then the target, then perhaps a line of the log."""
@@ -256,7 +256,7 @@ def trim_log(path: Path, step: int) -> list[Record]:
     if not path.exists():
         return []
     lines = [(line, _record_of(line)) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    kept = [(line, record) for line, record in lines if record is not None and float(record["step"]) <= step]
+    kept = [(line, record) for line, record in lines if record is not None and int(record["step"]) <= step]
     write_text(path, "".join(line + "\n" for line, _ in kept))
     return [record for _, record in kept]
 
@@ -266,7 +266,7 @@ def _record_of(line: str) -> Record | None:
     try:
         record = parse(line)
         if isinstance(record, dict) and isinstance(record["step"], int):
-            float(record["spread"]), int(record["suspects"])
+            float(record.get("spread", 0)), int(record.get("suspects", 0))
             return record
     except (ValueError, KeyError, TypeError, OverflowError):
         pass

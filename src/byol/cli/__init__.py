@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 import importlib
-import json
 import os
 import re
 import sys
 
-from byol.cli.screen import Screen, wrapped
+from byol.cli.screen import Screen, harmless, json_line, wrapped
 from byol.cli.usage import Help, parse
 
 # The module of each command is imported when it is run: most of them import torch, which takes seconds.
@@ -68,9 +67,9 @@ def _run(words: list[str]) -> int:
 
 def _complain(sentence: str, code: int, words: list[str]) -> int:
     """The sentence on standard error, and as JSON where that was asked for."""
-    print("\n".join(wrapped(sentence, 6, "byol: ")), file=sys.stderr, flush=True)
+    print(harmless("\n".join(wrapped(sentence, 6, "byol: "))), file=sys.stderr, flush=True)
     if "--json" in words:
-        print(json.dumps({"error": sentence}), flush=True)
+        print(json_line({"error": sentence}), flush=True)
     return code
 
 
