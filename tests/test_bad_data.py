@@ -12,6 +12,7 @@ from data_files import folder
 
 import byol
 from byol.data import doctor, open_source, read_image
+from byol.run import read_json
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 TINY = {"encoder": "small-w1-n2", "epochs": 1, "batch_size": 4, "image_size": 8, "precision": "fp32", "device": "cpu", "workers": 0}
@@ -66,7 +67,7 @@ def test_every_file_of_the_corpus_has_its_documented_outcome(corpus):
 def test_a_run_on_the_whole_corpus_ends_and_lists_what_was_left_out(corpus, tmp_path):
     done = byol.train(corpus, tmp_path / "run", set=SET, **TINY)
     assert done.outcome.ended == "finished"
-    listed = byol.run.read_json(tmp_path / "run" / "data.json")["skipped"]
+    listed = read_json(tmp_path / "run" / "data.json")["skipped"]
     assert {s["name"] for s in listed} <= {f.name for f in FILES if f.outcome.startswith("skipped")}
     assert len(listed) >= 20
 

@@ -18,7 +18,7 @@ from byol.data.compact import Names
 from byol.data.decode import as_depth, channels_first, file_error, finite, npy_shape
 from byol.data.encoded import limited
 from byol.data.labels import Labels, from_values
-from byol.data.patience import Patience, Waited
+from byol.data.patience import Patience, Waited, passing
 from byol.data.source import Depth, Headers, Kind, Pixels, Source, SourceKind, Unreadable
 
 _X: Final[tuple[str, ...]] = ("x", "X", "images", "image", "data", "x_train", "X_train", "arr_0")
@@ -152,7 +152,7 @@ def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # numpy and zipfile raise nearly every type of exception on damaged bytes
-        if isinstance(error, OSError) and error.errno is not None:
+        if passing(error) or isinstance(error, FileNotFoundError | PermissionError):
             raise  # of the system, not of the bytes
         raise ValueError(_damage(path, error)) from error
 

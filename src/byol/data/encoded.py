@@ -257,11 +257,15 @@ def _nothing(spec: str, blobs: Blobs, bad: dict[int, str], skipped: Sequence[Ski
         return f"{spec} is empty. {GIVE}"
     if bad or skipped:
         first = Skipped(blobs.names[min(bad)], bad[min(bad)]) if bad else skipped[0]
-        what = f"{shown(first.name)}: {first.reason}"
+        what = f"{_short(shown(first.name))}: {first.reason}"
         return f"{spec} holds {total:,} files and none of them can be read as an image (first: {what}). {GIVE}"
-    first_kind = f"{shown(blobs.names[0])}, {_kind(blobs, 0)}" if len(blobs.names) else "a hidden file"
+    first_kind = f"{_short(shown(blobs.names[0]))}, {_kind(blobs, 0)}" if len(blobs.names) else "a hidden file"
     one = "file and it is not an image" if total == 1 else "files and none of them is an image"
     return f"{spec} holds {total:,} {one} (first: {first_kind}). {GIVE}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 120 else f"{name[:80]}...{name[-30:]}"
 
 
 def _kind(blobs: Blobs, index: int) -> str:
