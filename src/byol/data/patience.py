@@ -103,8 +103,9 @@ class Patience:
         with self._lock:
             if name in self._spent or self._in_a_row >= TRIES:
                 return 0.0
-            if waited < (ALONE if len(self._spent) < TRIES else _FIRST):
-                return ALONE - waited
+            left = (ALONE if len(self._spent) < TRIES else _FIRST) - waited
+            if left > 1e-3:
+                return left
             self._spent.add(name)
             self._in_a_row += 1
             return 0.0
