@@ -29,10 +29,8 @@ EVIL = [
 TINY = {"encoder": "small-w1-n2", "epochs": 1, "batch_size": 4, "image_size": 8, "precision": "fp32", "device": "cpu", "workers": 0}
 
 
-ALLOWED = set(
-    "html head meta title style body main script header h1 h2 h3 p span a nav div section article dl dt dd b small output figure figcaption "
-    "svg g line text path rect circle i code pre button details summary table thead tbody tr th td ul li img label input footer br".split()
-)
+ALLOWED = """html head meta title style body main script header h1 h2 h3 p span a nav div section article dl dt dd b small output figure
+figcaption svg g line text path rect circle i code pre button details summary table thead tbody tr th td ul li img label input footer br"""
 
 
 class Page(HTMLParser):
@@ -75,7 +73,7 @@ def poisoned(value, text):
 
 def harmless_page(text):
     page = Page(text)
-    assert {t for t, _ in page.tags} <= ALLOWED
+    assert {t for t, _ in page.tags} <= set(ALLOWED.split())
     assert sum(t == "script" for t, _ in page.tags) == 1
     for tag, attributes in page.tags:
         assert not [k for k in attributes if k.startswith("on") or k in ("srcdoc", "formaction", "xlink:href")], attributes
