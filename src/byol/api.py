@@ -131,8 +131,9 @@ def _train(session: Session, method: nn.Module, out: Path, watcher: Watcher | No
         outcome = fit(
             out, session.plan, method, optimizer, session.feed(), start=found["step"], watcher=watcher, interrupted=lambda: bool(received)
         )
-        every = [s for of_one in dist.from_all([asdict(s) for s in session.skipped]) for s in of_one]
-        session.skipped[:] = dict.fromkeys(datas.Skipped(**s) for s in every)
+        every = dist.from_all({"skipped": [asdict(s) for s in session.skipped], "waited": [asdict(w) for w in session.waited]})
+        session.skipped[:] = dict.fromkeys(datas.Skipped(**s) for of_one in every for s in of_one["skipped"])
+        session.waited[:] = [datas.Waited(**w) for of_one in every for w in of_one["waited"]]
         if dist.rank() == 0:
             _write_end(session, method, out, outcome)
     suspects = runs.write_left_out(session, out, outcome.left_out) if outcome.left_out and dist.rank() == 0 else []

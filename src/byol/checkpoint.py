@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from byol.files import atomic
+from byol.stored import parse, typed
 
 LAST, PREVIOUS, DAMAGED = "last.safetensors", "previous.safetensors", "damaged.safetensors"
 State = dict[str, Tensor]
@@ -99,7 +100,7 @@ def counts(run: Path, step: int) -> Counts:
         try:
             with safe_open(run / name, framework="pt") as f:
                 found, _ = _counts(f.metadata())
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+        except (SafetensorError, ValueError, OSError):
             continue
         if found.step == step:
             return found
@@ -126,7 +127,7 @@ def _read(path: Path) -> tuple[State, Counts]:
         with safe_open(path, framework="pt") as f:
             found, digest = _counts(f.metadata())
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118  safe_open is no mapping
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a checkpoint ({error}); take another one or start anew") from None
     if digest is not None and digest != _digest(found, tensors):
         changed = "it was changed since it was written: its SHA-256 differs"
@@ -134,11 +135,16 @@ def _read(path: Path) -> tuple[State, Counts]:
     return tensors, found
 
 
-def _counts(metadata: dict[str, str]) -> tuple[Counts, str | None]:
-    """What is in the head of a checkpoint: the counts, and the digest unless it is of an earlier version."""
-    fields = json.loads(metadata["byol"])
-    digest = fields.pop("sha256", None)
-    return Counts(**{name: int(value) for name, value in fields.items()}), digest
+def _counts(metadata: dict[str, str] | None) -> tuple[Counts, str | None]:
+    """What is in the head of a checkpoint: the counts, and the digest unless it is of an earlier version; ValueError for anything else."""
+    about = parse((metadata or {}).get("byol", "null"))
+    if not isinstance(about, dict) or "step" not in about:
+        raise ValueError("it does not say after which step it was written")
+    digest = about.pop("sha256", None)
+    found = typed(Counts, about)
+    if min(vars(found).values()) < 0 or not isinstance(digest, str | None):
+        raise ValueError("it does not say after which step it was written")
+    return found, digest
 
 
 def _digest(counts: Counts, tensors: State) -> str:
@@ -160,6 +166,8 @@ def _put(path: Path, tensors: State, method: nn.Module, optimizer: torch.optim.O
     for name, parameter in method.named_parameters():
         prefix = f"optimizer/{name}/"
         found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if wrong := [k for k, v in found.items() if v.shape != parameter.shape and v.numel() != 1]:
+            raise ValueError(f"{path} belongs to another network: {name} has a {wrong[0]} of another shape")
         if found:
             optimizer.state[parameter] = {k: _like(parameter, v) for k, v in found.items()}
 

@@ -7,6 +7,8 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from byol.stored import typed
+
 Value = str | int | float | bool | tuple[float, float] | None
 
 
@@ -58,9 +60,8 @@ class Request:
     def from_json(cls, fields: object) -> Request:
         """The request that was stored in a run's config.json; ValueError if that is damaged."""
         try:
-            kept = dict(fields)  # type: ignore[call-overload]  # what is no mapping is refused here
-            return cls(**{**kept, "set": tuple(kept["set"])})
-        except (TypeError, KeyError, ValueError) as error:
+            return typed(cls, fields)
+        except ValueError as error:
             raise ValueError(f"config.json of this run cannot be understood ({error}); start a new run") from None
 
 
@@ -102,6 +103,9 @@ class Settings:
         for name in ("lr", "weight_decay", "warmup_epochs", "workers", "checkpoint_minutes"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
+        for name, most in (("image_size", 16_384), ("workers", 1024)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}; give {most} or less")
         if self.batch_size < 2:
             raise ValueError("batch_size is 1, and batch norm needs 2 or more images a pass; raise --batch-size")
 
@@ -129,10 +133,8 @@ class Plan:
 
     @classmethod
     def from_json(cls, fields: dict[str, object]) -> Plan:
-        """The plan that `to_json` wrote."""
-        settings = Settings(**fields.pop("settings"))  # type: ignore[arg-type]
-        notes: tuple[str, ...] = tuple(fields.pop("notes", ()))  # type: ignore[arg-type]
-        return cls(settings=settings, notes=notes, **fields)  # type: ignore[arg-type]
+        """The plan that `to_json` wrote; ValueError names the first thing that is not as it was written."""
+        return typed(cls, fields)
 
 
 def _check_choices(values: object) -> None:

@@ -172,11 +172,16 @@ def _write_parquet(temporary: Path, path: Path, names: list[str], features: Feat
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {"name": pa.array(names, pa.string())}
+    columns = {"name": pa.array(map(_text, names), pa.string())}
     if labels is not None:
-        columns["label"] = pa.array(labels.tolist())
+        columns["label"] = pa.array([_text(v) if isinstance(v, str) else v for v in labels.tolist()])
     columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), features.shape[1])
     pq.write_table(pa.table(columns), temporary)
+
+
+def _text(name: str) -> str:
+    """A name as UTF-8 can hold it: bytes that are no text appear as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _write_npz(temporary: Path, path: Path, names: list[str], features: Features, labels: Array | None) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byol import dist
 from byol.allocator import keep_freed_memory
-from byol.data import HostBatch, HostBatches, Skipped, Source, cores, ids_at, steps_per_epoch
+from byol.data import HostBatch, HostBatches, Skipped, Source, Waited, cores, ids_at, steps_per_epoch
 from byol.encoders import Input
 from byol.files import let_go
 from byol.stopping import SIGNALS
@@ -51,18 +51,22 @@ class HostFeed:
         device: str,
         workers: int,
         on_bad: Callable[[list[Skipped]], None] = lambda bad: None,
+        on_wait: Callable[[list[Waited]], None] = lambda waited: None,
     ) -> None:
         self.source, self.views, self.input = source, views, encoder_input
-        self.batch, self.seed, self.device, self.workers, self.on_bad = batch, seed, device, workers, on_bad
+        self.batch, self.seed, self.device, self.workers = batch, seed, device, workers
+        self.on_bad, self.on_wait = on_bad, on_wait
 
     def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
         """The views of the forward passes start .. stop-1, each (B, C, S, S); of several processes each gets its share of B."""
         n = len(self.source)
         batches = HostBatches(self.source, self.views, n=n, batch=self.batch, seed=self.seed, share=dist.share(self.batch))
         ready = self._from_processes(batches, start, stop) if self.workers else self._from_threads(batches, start, stop)
-        for step, (ids, crops, bad) in zip(range(start, stop), ready, strict=True):
+        for step, (ids, crops, bad, waited) in zip(range(start, stop), ready, strict=True):
             if bad:
                 self.on_bad(bad)
+            if waited:
+                self.on_wait(waited)
             crops = crops.to(self.device, non_blocking=True)
             yield self.views.device(crops, ids, self.seed, step // steps_per_epoch(n, self.batch), self.input)
 

@@ -8,19 +8,21 @@ import json
 import math
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from byol import __version__, checkpoint, dist, encoders, methods, optim, recipes, views
+from byol import __version__, checkpoint, dist, encoders, methods, optim, recipes, stored, views
 from byol.config import Plan, Request
-from byol.data import Skipped, Source, Statistics, cores, ids_at, load_memory, open_source, statistics
+from byol.data import Skipped, Source, Statistics, Waited, cores, ids_at, load_memory, open_source, shown, statistics
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
 from byol.files import locked, write_text
@@ -41,6 +43,8 @@ class Session:
     input: Input
     memory: np.ndarray | None  # (N, C, H, W) when all images are held in memory
     skipped: list[Skipped] = field(default_factory=list)
+    waited: list[Waited] = field(default_factory=list)  # what could not be read at once, and came
+    tell: Callable[[str], None] = lambda text: None  # who hears of images that are lost, or waited for, on the way
     network: nn.Module | None = None  # an encoder of the user's own; its weights as given are where training starts
 
     def encoder(self) -> Encoder:
@@ -74,11 +78,29 @@ class Session:
         if self.memory is not None:
             return MemoryFeed(self.memory, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device)
         return HostFeed(
-            self.source, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device, workers=s.workers, on_bad=self._bad
+            self.source,
+            self.views,
+            self.input,
+            batch=s.batch_size,
+            seed=s.seed,
+            device=s.device,
+            workers=s.workers,
+            on_bad=self._bad,
+            on_wait=self._late,
         )
 
     def _bad(self, found: list[Skipped]) -> None:
-        self.skipped += [s for s in found if s not in self.skipped]
+        new = [s for s in found if s not in self.skipped]
+        self.skipped += new
+        for one in new[:3]:
+            self.tell(f"{shown(one.name)}: {one.reason}; another image takes its place")
+        if len(new) > 3:
+            self.tell(f"and {len(new) - 3:,} more, listed in data.json")
+
+    def _late(self, found: list[Waited]) -> None:
+        self.waited += found
+        last = max(found, key=lambda w: w.seconds)
+        self.tell(f"waited {last.seconds:.0f} s for {shown(last.name)} ({last.reason}), {len(found):,} reads in all; going on")
 
     def data_json(self) -> dict[str, object]:
         """What the run was trained on: fingerprint, counts, and every file that was left out."""
@@ -88,6 +110,7 @@ class Session:
             "images": len(self.source),
             "fingerprint": self.source.fingerprint(),
             "skipped": [dataclasses.asdict(s) for s in self.skipped],
+            "waited": {"reads": len(self.waited), "longest_seconds": max((w.seconds for w in self.waited), default=0.0)},
         }
 
 
@@ -97,7 +120,8 @@ def build(plan: Plan, encoder: Callable[[], Encoder]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(s.seed)
         cls = methods.load(s.method)
-        method: nn.Module = cls(encoder(), cls.Config(**plan.method))  # type: ignore[attr-defined]
+        config = stored.typed(cls.Config, plan.method)  # type: ignore[attr-defined]
+        method: nn.Module = cls(encoder(), config)
     layout = torch.channels_last if s.channels_last else torch.contiguous_format
     method.to(torch.device(s.device), memory_format=layout)  # type: ignore[call-overload]
     if s.compile:
@@ -167,7 +191,7 @@ def _decide(
     if network is None:
         encoders.describe(s.encoder, input=encoder_input)  # refuses a name that there is not, before anything is built
     plan = dataclasses.replace(plan, input=encoder_input.to_json(), notes=notes)
-    return Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), network)
+    return Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), network=network)
 
 
 def speed_of(session: Session) -> float:
@@ -311,9 +335,8 @@ def threads_of(out: Path) -> Iterator[None]:
     Another number of processes shares the cores anew, and its sums differ anyway.
     """
     began = dist.from_first(lambda: {k: v for k, v in read_json(out / "config.json").items() if k in ("threads", "processes")})
-    assert isinstance(began, dict)
     began_with, now = began.get("threads"), torch.get_num_threads()
-    if isinstance(began_with, int) and began_with > 0 and began.get("processes", 1) == dist.size():
+    if isinstance(began_with, int) and 0 < began_with <= 4096 and began.get("processes", 1) == dist.size():
         torch.set_num_threads(began_with)
     try:
         yield
@@ -333,7 +356,7 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
     def read() -> dict[str, object]:
         plan, asked, then = read_plan(out), read_json(out / "config.json"), read_json(out / "data.json")
         dist.divides(plan.settings.batch_size)
-        return {"plan": plan.to_json(), "request": asked["request"], "folder": asked.get("folder"), "data": then, "run": str(out)}
+        return {"plan": plan.to_json(), "request": asked.get("request"), "folder": asked.get("folder"), "data": then, "run": str(out)}
 
     return _from_note(dist.from_first(read), progress, encoder)
 
@@ -344,23 +367,29 @@ def _note(session: Session) -> dict[str, object]:
     return {"plan": session.plan.to_json(), "request": request, "folder": os.getcwd(), "data": session.data_json(), "run": "the run"}
 
 
-def _from_note(note: object, progress: Progress, encoder: nn.Module | None) -> Session:
+def _from_note(note: dict[str, Any], progress: Progress, encoder: nn.Module | None) -> Session:
     """The session as it was decided then, or in the first process; ValueError if the data is not what it was there."""
-    assert isinstance(note, dict)
     plan, then, out = Plan.from_json(note["plan"]), note["data"], note["run"]
     request = Request.from_json(note["request"])
     source = open_source(_found(request.data, note["folder"]), limit=request.limit, progress=_looking(progress))
     memory, source = _in_memory(source, progress)
-    if source.fingerprint() != then["fingerprint"]:
+    if source.fingerprint() != then.get("fingerprint"):
         raise ValueError(
-            f"{request.data} has changed since {out} began ({then['images']} images then, {len(source)} now); "
+            f"{request.data} has changed since {out} began ({then.get('images')} images then, {len(source)} now); "
             "put it back as it was, or start a new run"
         )
     s = plan.settings
-    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
-    found_then = [Skipped(**s) for s in then.get("skipped", ())]  # also what training came upon
-    skipped = list(dict.fromkeys([*source.skipped, *found_then]))
-    session = Session(request, plan, source, view_plan, Input.from_json(plan.input), memory, skipped, encoder)
+    try:
+        view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+        # Also what training came upon.
+        found_then = stored.convert(then.get("skipped", []), list[Skipped], "skipped")
+        encoder_input = Input.from_json(plan.input)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{out}: its plan.json or data.json cannot be understood ({error}); copy the run again, or start it anew"
+        ) from None
+    skipped = list(dict.fromkeys([*source.skipped, *found_then]))  # type: ignore[misc]  # a list of Skipped
+    session = Session(request, plan, source, view_plan, encoder_input, memory, skipped, network=encoder)
     find_device(s.device)
     return session
 
@@ -371,7 +400,10 @@ def read_plan(out: Path) -> Plan:
         raise ValueError(f"{out} is not a run: it has no plan.json; start one with `byol train DATA --out {out}`")
     fields = read_json(out / "plan.json")
     fields.pop("describe", None)
-    return Plan.from_json(fields)
+    try:
+        return Plan.from_json(fields)
+    except ValueError as error:
+        raise ValueError(f"{out / 'plan.json'} cannot be understood ({error}); copy the run again, or start it anew") from None
 
 
 def restored(out: Path) -> nn.Module:
@@ -395,18 +427,17 @@ def _found(data: str, folder: object) -> str:
 
 def write_json(path: Path, content: dict[str, object]) -> None:
     """The content as indented JSON, atomically."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    # Names of files may hold bytes that are no text, which UTF-8 cannot hold but as an escape of JSON.
+    write_text(path, re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def read_json(path: Path) -> dict[str, object]:
     """The content of a JSON file of a run; ValueError if it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return stored.read_object(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); the run needs it") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object; the run needs one")
-    return content
 
 
 def encoder_of(method: nn.Module) -> Encoder:

@@ -26,6 +26,7 @@ from byol.files import append, sync, write_text
 from byol.methods import Method, StepOutput
 from byol.optim import learning_rate
 from byol.replicas import replicated
+from byol.stored import parse
 
 Record = dict[str, float | int | str]
 IN_A_ROW = 5  # updates whose loss or gradient is not finite, after which the next one is hardly better
@@ -335,22 +336,28 @@ def trim_log(path: Path, step: int) -> list[Record]:
     """Drop the lines after `step`, logged after the checkpoint from which the run goes on; returns those that stay."""
     if not path.exists():
         return []
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    text = "".join(line + "\n" for line in kept)
+    lines = [(line, _record_of(line)) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    kept = [(line, record) for line, record in lines if record is not None and int(record["step"]) <= step]
+    text = "".join(line + "\n" for line, _ in kept)
     if text.encode() != path.read_bytes():
         write_text(path, text)
-    return [json.loads(line) for line in kept]
+    return [record for _, record in kept]
 
 
 def _unsaved(error: OSError) -> str:
     return f"{error.filename} cannot be written ({error.strerror}); training goes on and tries again with the next checkpoint"
 
 
-def _step_of(line: str) -> float:
+def _record_of(line: str) -> Record | None:
+    """A line of the log; None for one cut short by a kill, or that no run wrote."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line cut short by a kill
+        record = parse(line)
+        if isinstance(record, dict) and isinstance(record["step"], int):
+            float(record.get("spread", 0)), int(record.get("suspects", 0))
+            return record
+    except (ValueError, KeyError, TypeError, OverflowError):
+        pass
+    return None
 
 
 def _contract(method: nn.Module) -> Method:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
-import json
 import os
 import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from byol import stored
 from byol.cli import launch
 from byol.cli.options import Common, Resume
-from byol.cli.screen import Screen, wrapped
+from byol.cli.screen import Screen, harmless, json_line, wrapped
 from byol.cli.trouble import LOST, sentence
 from byol.cli.usage import Help, parse
 from byol.stopping import Stopped, raised
@@ -92,16 +92,15 @@ def devices_of(options: Common) -> int:
     asked = getattr(options, "devices", 1)
     if asked is None and isinstance(options, Resume):
         try:
-            began = json.loads((Path(options.run) / "config.json").read_text(encoding="utf-8"))
-            return int(began.get("processes", 1))
-        except (OSError, ValueError, TypeError, AttributeError):
+            asked = stored.read_object(Path(options.run) / "config.json").get("processes")
+        except (OSError, ValueError):
             return 1  # no run, which is said where runs are opened
     return asked if isinstance(asked, int) else 1
 
 
 def _complain(what: str, code: int, words: list[str]) -> int:
     """The sentence on standard error, and as JSON where that was asked for."""
-    print("\n".join(wrapped(what, 6, "byol: ")), file=sys.stderr, flush=True)
+    print(harmless("\n".join(wrapped(what, 6, "byol: "))), file=sys.stderr, flush=True)
     if "--json" in words:
-        print(json.dumps({"error": what}), flush=True)
+        print(json_line({"error": what}), flush=True)
     return code

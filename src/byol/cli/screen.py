@@ -36,7 +36,8 @@ class Screen:
         self._task: tuple[str, Meter] | None = None
 
     def say(self, text: str = "") -> None:
-        """A line as it is; a line that moves stays below it."""
+        """A line as it is, but for what would steer the terminal; a line that moves stays below it."""
+        text = harmless(text)
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -51,7 +52,7 @@ class Screen:
         """The JSON object of `--json`, and nothing without it."""
         self.clear()
         if self.json:
-            print(json.dumps(finite(content), ensure_ascii=False), flush=True)
+            print(json_line(content), flush=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """How far a piece of work is; a new `what` begins a new piece. Quick work is silent when piped."""
@@ -181,6 +182,17 @@ def duration(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes / 1440:.1f} days"
+
+
+def harmless(text: str) -> str:
+    """The text with every sign that a terminal would obey, or that turns its direction, as an escape; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def json_line(content: object) -> str:
+    """Strict JSON in one line; what would steer a terminal is escaped as JSON does it."""
+    text = json.dumps(finite(content), ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def finite(value: object) -> object:

@@ -98,6 +98,7 @@ def _dry_run(options: Train, session: Session, screen: Screen) -> int:
 def follow(begin: Callable[[Watch], Trained], session: Session, run: Path, screen: Screen, *, resumed: bool = False) -> int:
     """Train in sight of a person, to whichever end; returns the exit code."""
     screen.progress("first step", 0, 0)
+    session.tell = lambda text: screen.tell(text, 2, "  ")
     try:
         trained = begin(Watch(screen, session.plan, resumed=resumed))
     except KeyboardInterrupt:  # before the first step, where signals are not yet caught, or a second one

@@ -14,6 +14,7 @@ from byol.data.memory import load_memory
 from byol.data.named import names, splits_of
 from byol.data.open import open_source
 from byol.data.parallel import cores, threads
+from byol.data.patience import Waited
 from byol.data.source import Headers, Kind, Reader, Skipped, Source, Unreadable, shown
 from byol.data.statistics import Statistics, statistics
 
@@ -32,6 +33,7 @@ __all__ = [
     "Source",
     "Statistics",
     "Unreadable",
+    "Waited",
     "cores",
     "describe",
     "doctor",

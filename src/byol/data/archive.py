@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
-import mmap
+import lzma
 import os
 import re
 import stat
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from byol.data import sniff
 from byol.data.compact import Names
-from byol.data.encoded import Blobs, look, source_of
+from byol.data.encoded import LARGEST, Blobs, look, source_of, too_large
 from byol.data.header import bytes_file
 from byol.data.labels import from_folders
 from byol.data.listing import hidden
+from byol.data.patience import passing
 from byol.data.source import Progress, Skipped, Source, Unreadable, bytewise
 
-MEMBER_LIMIT: Final = 1 << 30  # bytes; a member that unpacks to more is no photo
+RATIO: Final = 200  # a member, or a stream, that unpacks to so many times its size is refused
+_SMALL: Final = 16 << 20  # bytes; members up to here may unpack by any ratio, and are unpacked whole to look at their header
+_STREAM: Final = 1 << 30  # bytes; streams up to here may unpack by any ratio
+_TEXT: Final = 1 << 20  # bytes of a tar header that is text: long names, comments
 _PACKED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, Zstandard
 MEMORY_LIMIT: Final = 4 << 30  # bytes of images that a compressed tar may keep in memory
 
@@ -95,6 +101,13 @@ class _Zip:
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "names": self.names, "members": self.members, "_file": None, "_process": 0}
 
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.path) or "."
+
+    def place(self, index: int) -> str:
+        return self.path
+
     def _zip(self) -> zipfile.ZipFile:
         # Forked processes would share one file position and read each other's bytes: each opens its own.
         if self._file is None or self._process != os.getpid():
@@ -102,25 +115,40 @@ class _Zip:
         return self._file
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
-        info = self._zip().getinfo(self.members[index])
+        info = self._info(index)
         try:
-            with self._zip().open(info) as member:
-                head = member.read(sniff.HEAD)
+            member = self._zip().open(info)
+            head = member.read(sniff.HEAD)
+            member.seek(0)
         except Exception as error:  # whatever zipfile raises on damaged bytes costs this member only
-            raise Unreadable(_zip_reason(error)) from error
-        # What does not begin like an image is not unpacked any further.
+            raise self._why(error) from error
+        # What does not begin like an image is not unpacked any further; what is large is unpacked as it is read.
         if sniff.format_of(head) is None:
             return io.BytesIO(head), info.file_size
+        if info.file_size > _SMALL:
+            return cast(BinaryIO, member), info.file_size
         return bytes_file(self.load(index))
 
     def load(self, index: int) -> bytes:
-        info = self._zip().getinfo(self.members[index])
-        if info.file_size > MEMBER_LIMIT:
-            raise Unreadable(f"unpacks to {info.file_size:,} bytes")
+        info = self._info(index)
         try:
             return self._zip().read(info)
         except Exception as error:  # whatever zipfile raises on damaged bytes costs this member only
-            raise Unreadable(_zip_reason(error)) from error
+            raise self._why(error) from error
+
+    def _info(self, index: int) -> zipfile.ZipInfo:
+        info = self._zip().getinfo(self.members[index])
+        if info.file_size > LARGEST:
+            raise Unreadable(f"unpacks to {too_large(info.file_size)}")
+        if info.file_size > max(_SMALL, RATIO * info.compress_size):
+            raise Unreadable(f"unpacks to {info.file_size:,} bytes from {info.compress_size:,}, as no photo does")
+        return info
+
+    def _why(self, error: Exception) -> Exception:
+        if not passing(error):
+            return Unreadable(_zip_reason(error))
+        self._file = None  # opened again the next time: a handle of a network file system may be stale for good
+        return error
 
 
 def _zip_reason(error: Exception) -> str:
@@ -131,6 +159,9 @@ def _open_zip(path: Path) -> tuple[Blobs, list[Skipped], int]:
     members: dict[str, str] = {}
     ignored = 0
     with zipfile.ZipFile(path) as archive:
+        packed, size = sum(info.compress_size for info in archive.infolist()), path.stat().st_size
+        if packed > size:  # members that share their bytes: the whole could unpack to any size
+            raise Unreadable(f"claims {packed:,} packed bytes and has {size:,}; make or fetch it again")
         for info in archive.infolist():
             if info.is_dir():
                 continue
@@ -144,25 +175,29 @@ def _open_zip(path: Path) -> tuple[Blobs, list[Skipped], int]:
 
 @dataclass
 class _Tar:
-    """The members of an uncompressed tar file: slices of the mapped file."""
+    """The members of an uncompressed tar file: slices of it. Not mapped: a mapped file that shrinks ends the process."""
 
     path: str
     names: Names
     places: Sequence[tuple[int, int]]  # (offset, size) in bytes
-    _map: mmap.mmap | None = field(default=None, repr=False)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "names": self.names, "places": self.places, "_map": None}
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.path) or "."
+
+    def place(self, index: int) -> str:
+        return self.path
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         return bytes_file(self.load(index))
 
     def load(self, index: int) -> bytes:
-        if self._map is None:
-            with open(self.path, "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         offset, size = self.places[index]
-        data = self._map[offset : offset + size]
+        if size > LARGEST:
+            raise Unreadable(too_large(size))
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            data = file.read(size)
         if len(data) < size:
             raise Unreadable(f"truncated: {len(data):,} of {size:,} bytes")
         return data
@@ -178,6 +213,13 @@ class _PackedTar:
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "names": self.names, "_data": None}
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.path) or "."
+
+    def place(self, index: int) -> str:
+        return self.path
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         return bytes_file(self.load(index))
@@ -207,23 +249,67 @@ def _open_tar(path: Path) -> tuple[Blobs, list[Skipped], int]:
 
 def _index(path: Path) -> _Members:
     members = _Members()
-    with tarfile.open(path, "r:") as archive:
+    with tarfile.open(path, "r:", tarinfo=_Info) as archive:
         _gather(archive, members, keep=False)
     return members
 
 
 def _unpack(path: Path) -> _Members:
     members = _Members()
-    with tarfile.open(path, "r|*") as archive:
-        _gather(archive, members, keep=True)
+    with open(path, "rb") as file, _unpacked(file) as stream:
+        bounded = cast(BinaryIO, _Bounded(stream, max(_STREAM, RATIO * path.stat().st_size)))
+        with tarfile.open(path.name, "r|", fileobj=bounded, tarinfo=_Info) as archive:
+            _gather(archive, members, keep=True)
     return members
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    head = file.read(6)
+    file.seek(0)
+    if head.startswith(_PACKED[0]):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
+    if head.startswith(_PACKED[1]):
+        return cast(BinaryIO, bz2.BZ2File(file))
+    if head.startswith(_PACKED[2]):
+        return cast(BinaryIO, lzma.LZMAFile(file))
+    raise Unreadable("is packed by Zstandard, which this Python cannot read; pack it as .tar.gz or as a plain .tar")
+
+
+@dataclass
+class _Bounded:
+    """A stream that ends with an error when it gives more than it may."""
+
+    stream: BinaryIO
+    left: int  # bytes
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise Unreadable(f"unpacks to more than {RATIO} times its size, as no photos do; make or fetch it again")
+        return data
+
+
+class _Info(tarfile.TarInfo):
+    """A header that may not be what takes memory or goes backwards."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Info:
+        found = super().frombuf(buf, encoding, errors)
+        text = found.type in (*_TEXTS, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+        if found.size < 0 or (text and found.size > _TEXT):
+            raise Unreadable(f"is a damaged archive (a header of {found.size:,} bytes); make or fetch it again")
+        return found
+
+
+_TEXTS: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
 def _gather(archive: tarfile.TarFile, members: _Members, keep: bool) -> None:
     """Notes every regular member that stays inside the archive; of a stream also its bytes."""
     held = 0
     try:
-        for member in archive:
+        for member in _forwards(archive):
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse() or not safe(member.name) or hidden(member.name):
@@ -243,9 +329,20 @@ def _gather(archive: tarfile.TarFile, members: _Members, keep: bool) -> None:
         raise
     except Exception as error:
         # Half an archive still holds good images; what is lost is said.
-        if not members.places:
+        if not members.places or passing(error):
             raise
         members.skipped.append(Skipped(Path(os.fsdecode(archive.name or "")).name, f"the archive ends early ({str(error)[:60]})"))
+
+
+def _forwards(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members; tarfile goes round for ever where a size below zero leads back."""
+    last = -1
+    for member in archive:
+        if member.offset <= last or member.size < 0:
+            raise Unreadable("is a damaged archive (a member of less than 0 bytes); make or fetch it again")
+        last = member.offset
+        yield member
+        archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header, which for a million members is a GB
 
 
 def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -254,6 +351,6 @@ def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if file is None:
         return b""
     head = file.read(sniff.HEAD)
-    if sniff.format_of(head) is None or member.size > MEMBER_LIMIT:
+    if sniff.format_of(head) is None or member.size > LARGEST:
         return head
     return head + file.read()

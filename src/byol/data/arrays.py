@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from byol.data import sniff
 from byol.data.compact import Names
-from byol.data.decode import as_depth, channels_first, finite
+from byol.data.decode import as_depth, channels_first, file_error, finite, npy_shape
 from byol.data.encoded import limited
 from byol.data.labels import Labels, from_values
-from byol.data.source import Depth, Headers, Kind, Pixels, Source, SourceKind
+from byol.data.patience import Patience, Waited, passing
+from byol.data.source import Depth, Headers, Kind, Pixels, Source, SourceKind, Unreadable
 
 _X: Final[tuple[str, ...]] = ("x", "X", "images", "image", "data", "x_train", "X_train", "arr_0")
 _Y: Final[tuple[str, ...]] = ("y", "Y", "labels", "label", "targets", "target", "y_train", "Y_train", "arr_1")
@@ -25,7 +28,10 @@ _CLASSES: Final[tuple[str, ...]] = ("classes", "class_names", "label_names")
 
 @dataclass
 class ArrayReader:
-    """Rows of an array of images; one that came from a file is opened again in each process instead of being copied there."""
+    """Rows of an array of images; one that came from a file is opened again in each process instead of being copied there.
+
+    Rows of an .npy are read, not mapped: a mapped file that shrinks, or whose disk is away, ends the process.
+    """
 
     layout: str  # "NHW", "NHWC" or "NCHW"
     dtype: Depth
@@ -33,16 +39,47 @@ class ArrayReader:
     key: str = ""  # the array's name within an .npz
     x: Pixels | None = field(default=None, repr=False)
 
+    patience: Patience = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(os.path.dirname(self.path) or ".")
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "x": None if self.path else self.x}
 
     def read(self, index: int, shrink: int = 1) -> Pixels:
-        if self.x is None:
-            self.x = _load(Path(self.path), self.key)
-        row = self.x[index]
+        try:
+            row = self.patience.read(str(index), self.path, lambda: self._row(index)) if self.path else self._row(index)
+        except OSError as error:
+            raise Unreadable(file_error(error)) from error
         row = row[..., None] if self.layout == "NHW" else np.moveaxis(row, 0, 2) if self.layout == "NCHW" else row
         # A copy, so that nobody writes into the caller's array or a mapped file.
         return finite(np.ascontiguousarray(as_depth(row, self.dtype)))
+
+    def waited(self) -> list[Waited]:
+        """What had to be waited for since this was asked last."""
+        return self.patience.waited()
+
+    def _row(self, index: int) -> Pixels:
+        if self.x is None:
+            try:
+                self.x = _load(Path(self.path), self.key)
+            except ValueError as error:  # the file was there at the start, and is another one now
+                raise Unreadable(str(error)) from error
+        if isinstance(self.x, np.memmap) and self.x.flags.c_contiguous:
+            return _stored_row(self.x, self.path, index)
+        row: Pixels = self.x[index]
+        return row
+
+
+def _stored_row(x: np.memmap[tuple[int, ...], np.dtype[np.generic]], path: str, index: int) -> Pixels:
+    size = x.itemsize * math.prod(x.shape[1:])
+    with open(path, "rb", buffering=0) as file:
+        file.seek(x.offset + index * size)
+        data = file.read(size)
+    if len(data) < size:
+        raise Unreadable("truncated: the file has become shorter")
+    return np.frombuffer(data, x.dtype).reshape(x.shape[1:])
 
 
 def open_array(
@@ -79,9 +116,29 @@ def _load(path: Path, key: str) -> Pixels:
     """One array of a file; that of an .npy is called "" and is mapped, not loaded."""
     with _damage_told(path), open(path, "rb") as file:
         if _is_npy(file):
-            return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+            return np.lib.format.open_memmap(path, mode="r")
         with np.load(file, allow_pickle=False) as loaded:
-            return np.asarray(loaded[key])
+            return unpacked(loaded, key)
+
+
+def unpacked(loaded: np.lib.npyio.NpzFile, key: str) -> Pixels:
+    """One array of an open .npz; ValueError if it claims more than half of this machine's memory, or more than there is of it."""
+    archive = loaded.zip
+    assert archive is not None
+    info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+    if info.file_size > memory_limit():
+        raise ValueError(f"{key} unpacks to {info.file_size:,} bytes, over half of the memory; save it as .npy, which is read row by row")
+    with archive.open(info) as member:
+        npy_shape(cast(BinaryIO, member), info.file_size)  # numpy takes the memory that a header claims before it reads
+    return np.asarray(loaded[key])
+
+
+def memory_limit() -> int:
+    """Bytes that one array may take: half of the machine's memory."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):  # no such question on this system
+        return 8 << 30
 
 
 def _is_npy(file: BinaryIO) -> bool:
@@ -95,6 +152,8 @@ def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # numpy and zipfile raise nearly every type of exception on damaged bytes
+        if passing(error) or isinstance(error, FileNotFoundError | PermissionError):
+            raise  # of the system, not of the bytes
         raise ValueError(_damage(path, error)) from error
 
 

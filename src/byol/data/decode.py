@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -15,6 +20,29 @@ from byol.data.source import Depth, Kind, Pixels, Unreadable
 
 _ORIENTATION: Final = 0x0112  # the EXIF tag
 _SIXTEEN: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+_LARGE: Final = 1 << 26  # bytes or pixels; what is larger is decoded alone
+_SCANS: Final = 500  # of a JPEG, each of which goes over the whole picture; cameras and programs make about ten
+
+_turn = threading.RLock()
+
+
+def _new_turn() -> None:
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_turn)  # a thread of the parent may hold it, which the child has not
+
+
+@contextmanager
+def one_at_a_time(size: int) -> Iterator[None]:
+    """Very large images in turn, whatever the number of threads, so that the memory for decoding is that of one."""
+    if size < _LARGE:
+        yield
+        return
+    with _turn:
+        yield
 
 
 def read_image(image: str | Path | bytes) -> Pixels:
@@ -60,7 +88,9 @@ def open_image(file: BinaryIO, form: str) -> Image.Image:
 
 
 def _decode_image(data: bytes, form: str, shrink: int) -> Pixels:
-    with open_image(io.BytesIO(data), form) as image:
+    if form == "JPEG" and data.count(b"\xff\xda") > _SCANS:
+        raise Unreadable(f"more than {_SCANS} scans, which would take minutes to decode")
+    with open_image(io.BytesIO(data), form) as image, one_at_a_time(image.width * image.height):
         kind = kind_of_image(image)
         if form == "JPEG" and shrink > 1:
             image.draft(None, (image.width // shrink, image.height // shrink))
@@ -140,11 +170,29 @@ def upright(array: Pixels, turned: int) -> Pixels:
 def read_npy(file: BinaryIO) -> Pixels:
     """A .npy file of one image -> (H, W, C) uint8, uint16 or float32."""
     try:
+        npy_shape(file, file.seek(0, io.SEEK_END))
+        file.seek(0)
         array = np.lib.format.read_array(file, allow_pickle=False)
     except ValueError as error:
         pickled = "allow_pickle" in str(error) or "Object arrays" in str(error)
         raise Unreadable("holds Python objects (pickle), which could run code" if pickled else f"damaged .npy ({error})") from error
     return np.ascontiguousarray(as_depth(channels_last(array), depth_of(array.dtype)))
+
+
+def npy_shape(file: BinaryIO, size: int) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """The shape and type that the header of a .npy file of `size` bytes tells, if it holds as much; raises Unreadable."""
+    file.seek(0)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise Unreadable("holds Python objects (pickle), which could run code")
+    if min(shape, default=1) < 0:
+        raise Unreadable(f"shape {shape} is no image; (H, W) or (H, W, C) is")
+    want = file.tell() + math.prod(shape) * dtype.itemsize  # Python's integers, which do not overflow
+    if size < want:
+        raise Unreadable(f"truncated: {size:,} of {want:,} bytes")
+    return shape, dtype
 
 
 def channels_first(shape: tuple[int, ...]) -> bool:
@@ -154,10 +202,10 @@ def channels_first(shape: tuple[int, ...]) -> bool:
 
 def channels_last(array: Pixels) -> Pixels:
     """(H, W), (H, W, C) or (C, H, W) -> (H, W, C)."""
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise Unreadable(f"shape {array.shape} is no image; (H, W) or (H, W, C) is")
     if array.ndim == 2:
         return array[..., None]
-    if array.ndim != 3 or 0 in array.shape:
-        raise Unreadable(f"shape {array.shape} is no image; (H, W) or (H, W, C) is")
     return np.moveaxis(array, 0, 2) if channels_first(array.shape) else array
 
 
@@ -174,7 +222,8 @@ def as_depth(array: Pixels, depth: Depth) -> Pixels:
     """A copy of the values as `depth`; True and False become 255 and 0."""
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
-    return array.astype(depth)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by `finite`
+        return array.astype(depth)
 
 
 def finite(array: Pixels) -> Pixels:

@@ -50,7 +50,7 @@ def _look(source: Source, index: int) -> _Look | str:
     except Unreadable as error:
         return str(error)
     digest = hashlib.blake2b(f"{image.shape}".encode(), digest_size=16)
-    digest.update(image.tobytes())
+    digest.update(np.ascontiguousarray(image).data)
     return _Look(digest.digest(), moments(image))
 
 

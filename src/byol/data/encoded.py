@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final, Protocol
 
 import numpy as np
@@ -17,9 +18,11 @@ from byol.data.decode import coerce, decode, file_error
 from byol.data.header import Header, inspect
 from byol.data.labels import Labels, spread
 from byol.data.parallel import stream
+from byol.data.patience import Patience, Waited
 from byol.data.source import Depth, Headers, Ids, Kind, Pixels, Progress, Rows, Skipped, Source, SourceKind, Unreadable, shown
 
 GIVE: Final = "Give a folder with .jpg, .png, .webp, .tif, .bmp or .gif files, an archive, a list or an .npz."
+LARGEST: Final = 1 << 30  # bytes; a file or a member that unpacks to more is no photo
 _WIDTHS: Final[tuple[Depth, ...]] = ("uint8", "uint16", "float32")
 
 
@@ -28,6 +31,15 @@ class Blobs(Protocol):
 
     @property
     def names(self) -> Names: ...
+
+    @property
+    def folder(self) -> str:
+        """What has to be there for anything to be read."""
+        ...
+
+    def place(self, index: int) -> str:
+        """The path of the file that holds it."""
+        ...
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         """The file, open at its start, and its size in bytes; raises OSError or Unreadable."""
@@ -45,33 +57,67 @@ class Files:
     root: str
     names: Names
 
-    def path(self, index: int) -> str:
+    @property
+    def folder(self) -> str:
+        return self.root
+
+    def place(self, index: int) -> str:
         return os.path.join(self.root, self.names[index])
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
-        # Without a buffer: a header takes two reads, and a buffer's own would be more.
-        file = open(self.path(index), "rb", buffering=0)  # noqa: SIM115 - the caller closes it
-        return file, os.fstat(file.fileno()).st_size
+        try:
+            # Without a buffer: a header takes two reads, and a buffer's own would be more.
+            file = open(self.place(index), "rb", buffering=0, opener=_at_once)  # noqa: SIM115 - the caller closes it
+        except ValueError:
+            raise Unreadable("a zero byte in its name, which no file can have") from None
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST:
+            return file, status.st_size
+        file.close()
+        raise Unreadable(too_large(status.st_size) if stat.S_ISREG(status.st_mode) else "no regular file (a pipe or a device)")
 
     def load(self, index: int) -> bytes:
-        with open(self.path(index), "rb") as file:
-            return file.read()
+        file, size = self.open(index)
+        with file:
+            data = file.read(size)
+            # A file may grow, and one call gives at most 2 GiB or what a network file system has at hand.
+            while len(data) < size and (more := file.read(size - len(data))):
+                data += more
+        return data
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a pipe too without waiting for its other end, so that it can be seen to be one."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+def too_large(size: int) -> str:
+    """The reason for a file that is refused for its size."""
+    return f"{size:,} bytes, and an image may have {LARGEST:,}"
 
 
 @dataclass(frozen=True)
 class EncodedReader:
-    """Decodes blobs to the channels and depth of the source."""
+    """Decodes blobs to the channels and depth of the source; waits for what may come back (see `patience`)."""
 
     blobs: Blobs
     channels: int
     dtype: Depth
+    patience: Patience = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patience", Patience(self.blobs.folder))
 
     def read(self, index: int, shrink: int = 1) -> Pixels:
         try:
-            data = self.blobs.load(index)
+            data = self.patience.read(self.blobs.names[index], self.blobs.place(index), lambda: self.blobs.load(index))
         except OSError as error:
             raise Unreadable(file_error(error)) from error
         return coerce(decode(data, shrink), self.channels, self.dtype)
+
+    def waited(self) -> list[Waited]:
+        """What had to be waited for since this was asked last."""
+        return self.patience.waited()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +134,8 @@ def look(blobs: Blobs, progress: Progress | None = None) -> Looked:
     height, width, nbytes, kind = array("i"), array("i"), array("q"), array("h")
     kinds: dict[Kind, int] = {}
     bad: dict[int, str] = {}
-    for results in stream(lambda i: _look(blobs, i), range(len(blobs.names)), progress):
+    patience = Patience(blobs.folder)
+    for results in stream(lambda i: _look(blobs, i, patience), range(len(blobs.names)), progress):
         for found in results:
             if isinstance(found, str):
                 bad[len(kind)] = found
@@ -168,12 +215,16 @@ def limited(source: Source, limit: int | None) -> Source:
     return replace(source.subset(spread(len(source), limit, source.labels)), notes=(*source.notes, note))
 
 
-def _look(blobs: Blobs, index: int) -> Header | str | None:
+def _look(blobs: Blobs, index: int, patience: Patience) -> Header | str | None:
     """The header, or why there is none, or None for what is no image."""
-    try:
+
+    def work() -> Header | None:
         file, size = blobs.open(index)
         with file:
             return inspect(file, size, blobs.names[index])
+
+    try:
+        return patience.read(blobs.names[index], blobs.place(index), work)
     except OSError as error:
         return file_error(error)
     except Unreadable as error:
@@ -206,11 +257,15 @@ def _nothing(spec: str, blobs: Blobs, bad: dict[int, str], skipped: Sequence[Ski
         return f"{spec} is empty. {GIVE}"
     if bad or skipped:
         first = Skipped(blobs.names[min(bad)], bad[min(bad)]) if bad else skipped[0]
-        what = f"{shown(first.name)}: {first.reason}"
+        what = f"{_short(shown(first.name))}: {first.reason}"
         return f"{spec} holds {total:,} files and none of them can be read as an image (first: {what}). {GIVE}"
-    first_kind = f"{shown(blobs.names[0])}, {_kind(blobs, 0)}" if len(blobs.names) else "a hidden file"
+    first_kind = f"{_short(shown(blobs.names[0]))}, {_kind(blobs, 0)}" if len(blobs.names) else "a hidden file"
     one = "file and it is not an image" if total == 1 else "files and none of them is an image"
     return f"{spec} holds {total:,} {one} (first: {first_kind}). {GIVE}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 120 else f"{name[:80]}...{name[-30:]}"
 
 
 def _kind(blobs: Blobs, index: int) -> str:

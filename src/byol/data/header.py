@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from byol.data import decode, sniff
+from byol.data.patience import passing
 from byol.data.quick import FIRST, plain
 from byol.data.source import Kind, Unreadable
 
@@ -40,7 +41,9 @@ def inspect(file: BinaryIO, size: int, name: str) -> Header | None:
     except Unreadable:
         raise
     except Exception as error:  # Pillow's plug-ins raise nearly every type of exception on damaged bytes
-        raise Unreadable(decode.why(error, form, head, _tail(file, size), size)) from error
+        if passing(error):
+            raise
+        raise Unreadable(decode.why(error, form, head, _tail_or_none(file, size), size)) from error
 
 
 def _article(form: str) -> str:
@@ -50,6 +53,13 @@ def _article(form: str) -> str:
 def _tail(file: BinaryIO, size: int) -> bytes:
     file.seek(max(0, size - sniff.TAIL))
     return file.read(sniff.TAIL)
+
+
+def _tail_or_none(file: BinaryIO, size: int) -> bytes:
+    try:
+        return _tail(file, size)
+    except Exception:  # a damaged member of an archive, whose end cannot be had
+        return b""
 
 
 def _image(file: BinaryIO, size: int, form: str, first: bytes) -> Header:
@@ -77,7 +87,8 @@ def _by_pillow(file: BinaryIO, size: int, form: str, whole: bool) -> Header:
         height, width = width, height
     if not whole or _strips_end(image) > size:
         file.seek(0)
-        decode.decode(file.read())
+        with decode.one_at_a_time(size):
+            decode.decode(file.read())
     return Header(kind, height, width, size)
 
 
@@ -93,15 +104,7 @@ def _strips_end(image: Image.Image) -> int:
 
 
 def _npy(file: BinaryIO, size: int) -> Header:
-    file.seek(0)
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    if dtype.hasobject:
-        raise Unreadable("holds Python objects (pickle), which could run code")
-    want = file.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if size < want:
-        raise Unreadable(f"truncated: {size:,} of {want:,} bytes")
+    shape, dtype = decode.npy_shape(file, size)
     height, width, channels = decode.channels_last(np.broadcast_to(np.zeros((), np.uint8), shape)).shape
     colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     return Header(Kind("npy", colour, channels, decode.depth_of(dtype)), height, width, size)

@@ -13,17 +13,19 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias, TypedDict
+from typing import Any, Final, TypeAlias, TypedDict, cast, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 import PIL
 
 from byol import __version__, files
+from byol.data.arrays import unpacked
 from byol.data.compact import Names, narrow
 from byol.data.encoded import Files, Looked
 from byol.data.listing import Listing
 from byol.data.source import Depth, Headers, Kind, Skipped
+from byol.stored import convert, parse
 
 MANY: Final = 10_000  # files; fewer are read anew in a second or so
 SAMPLE: Final = 1_000  # files that are compared
@@ -63,7 +65,7 @@ def marks(blobs: Files) -> Marks:
     found = np.full((size, 2), -1, np.int64)
     for row, i in enumerate((np.arange(size) * 2 + 1) * n // (2 * max(1, size))):
         with contextlib.suppress(OSError):
-            status = os.stat(blobs.path(int(i)))
+            status = os.stat(blobs.place(int(i)))
             found[row] = status.st_size, status.st_mtime_ns
     return found
 
@@ -115,14 +117,31 @@ def load(root: Path) -> Known | None:
     try:
         # Opened here, because np.load leaves a damaged file open. Zip files carry checksums, so damage shows.
         with open(path_of(root), "rb") as file, np.load(file, allow_pickle=False) as kept:
-            about = json.loads(kept["about"].tobytes())
-            if {k: about[k] for k in _stamp(root)} != _stamp(root) or not _same_folders(root, about["folders"], kept["times"]):
+            about = _about(unpacked(kept, "about").tobytes())
+            if {k: v for k, v in about.items() if k in _stamp(root)} != _stamp(root) or not _same_folders(
+                root, about["folders"], _integers(kept, "times")
+            ):
                 return None
-            known = _known(about, {k: kept[k] for k in ("names", "lengths", "times", "bad", *_COLUMNS)})
+            known = _known(about, {k: _integers(kept, k) for k in ("names", "lengths", "times", "bad", *_COLUMNS)})
             blobs = Files(str(root), known.listing.names)
-            return known if np.array_equal(kept["sample"], marks(blobs)) else None
+            return known if np.array_equal(unpacked(kept, "sample"), marks(blobs)) else None
     except Exception:  # numpy, zipfile and json raise nearly every type of exception on damaged bytes
         return None
+
+
+def _about(text: bytes) -> _About:
+    """What is stored as JSON; ValueError where it is of another shape."""
+    about = convert(parse(text), dict[str, object], "about")
+    for key, wanted in get_type_hints(_About).items():
+        convert(about[key], wanted, key)  # type: ignore[index]  # a dict by now
+    return cast(_About, about)
+
+
+def _integers(kept: np.lib.npyio.NpzFile, key: str) -> npt.NDArray[Any]:
+    column = unpacked(kept, key)
+    if column.ndim != 1 or column.dtype.kind not in "iu":
+        raise ValueError(f"{key} is no column of integers")
+    return column
 
 
 def _same_folders(root: Path, folders: list[str], times: npt.NDArray[np.int64]) -> bool:
@@ -134,8 +153,17 @@ def _known(about: _About, kept: dict[str, npt.NDArray[np.integer]]) -> Known:
     names = Names.joined(kept["names"].tobytes(), kept["lengths"])
     kinds = tuple(Kind(*fields) for fields in about["kinds"])
     height, width, nbytes, kind = (kept[c] for c in _COLUMNS)
-    if {len(c) for c in (height, width, nbytes, kind)} != {len(names)} or kind.max() >= len(kinds):
+    if {len(c) for c in (height, width, nbytes, kind)} != {len(names)} or len(kept["names"]) != kept["names"].nbytes:
         raise ValueError("columns of different lengths")
+    for column, low, high in (
+        (height, 0, 2**31),
+        (width, 0, 2**31),
+        (nbytes, 0, 2**63),
+        (kind, -1, len(kinds)),
+        (kept["bad"], 0, len(names)),
+    ):
+        if len(column) and not low <= int(column.min()) <= int(column.max()) < high:
+            raise ValueError("numbers that no look gives")
     headers = Headers(height.astype(np.int32), width.astype(np.int32), nbytes, kind, kinds)
     bad = dict(zip(kept["bad"].tolist(), about["bad"], strict=True))
     folders = dict(zip(about["folders"], kept["times"].tolist(), strict=True))

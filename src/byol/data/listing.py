@@ -130,7 +130,8 @@ def _entry(entry: os.DirEntry[str], relative: str, found: _Found) -> bytes:
     elif _is(entry.is_file):
         return bytewise(name)
     elif entry.is_symlink() and sniff.promised(name):
-        found.skipped.append(Skipped(f"{relative}/{name}" if relative else name, "a link to nothing"))
+        why = "a link to a pipe or a device" if _is(lambda: os.path.exists(entry.path)) else "a link to nothing"
+        found.skipped.append(Skipped(f"{relative}/{name}" if relative else name, why))
     else:
         found.ignored += 1
     return b""

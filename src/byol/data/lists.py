@@ -8,16 +8,22 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from byol.data.compact import Names
 from byol.data.encoded import Files, look, source_of
 from byol.data.labels import Labels, from_values
 from byol.data.source import Progress, Source
 
+if TYPE_CHECKING:
+    import pyarrow
+
 _PATHS: Final = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
 _LABELS: Final = ("label", "class", "target", "y", "category", "species", "class_name", "label_name")
 _SEPARATORS: Final = "\t,;"
+_LIMIT: Final = 2 << 30  # bytes of a list
+_ROWS: Final = 100_000_000
+_LONGEST: Final = 1 << 16  # bytes of one cell; no path is longer
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,10 @@ def open_list(spec: str, path: Path, *, limit: int | None = None, progress: Prog
     if not table.paths:
         raise ValueError(f"{spec} lists no file; write one path per line, relative to {path.parent}/")
     found = from_values(table.labels) if table.labels is not None else Labels()
-    blobs = Files(str(path.parent), Names.of(p.removeprefix("./") for p in table.paths))
+    try:
+        blobs = Files(str(path.parent), Names.of(p.removeprefix("./") for p in table.paths))
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{spec} names a file that no file system can hold ({error.reason}); write the list again") from error
     return source_of(
         blobs,
         look(blobs, progress),
@@ -50,21 +59,26 @@ def open_list(spec: str, path: Path, *, limit: int | None = None, progress: Prog
 
 
 def _text(spec: str, path: Path) -> _Table:
+    if path.stat().st_size > _LIMIT:
+        raise ValueError(f"{spec} has {path.stat().st_size:,} bytes, and a list may have {_LIMIT:,}; give the folder itself, or split it")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{spec} is not UTF-8 text (byte {error.start:,}); save the list as UTF-8") from error
     lines = [line for line in text.splitlines() if line.strip()]
     if path.suffix.lower() in (".csv", ".tsv"):
-        return _from_rows(spec, path.parent, _csv_rows(text))
+        return _from_rows(spec, path.parent, _csv_rows(spec, text))
     return _from_rows(spec, path.parent, [_split(line, path.parent) for line in lines if not _comment(line, path.parent)])
 
 
-def _csv_rows(text: str) -> list[list[str]]:
+def _csv_rows(spec: str, text: str) -> list[list[str]]:
     first = text.split("\n", 1)[0]
     separator = max(_SEPARATORS, key=first.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator if separator in first else ",")
-    return [row for row in rows if any(cell.strip() for cell in row)]
+    try:
+        return [row for row in rows if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise ValueError(f"{spec} cannot be read as CSV (line {rows.line_num:,}: {error}); write it again") from error
 
 
 def _comment(line: str, root: Path) -> bool:
@@ -98,29 +112,32 @@ def _from_rows(spec: str, root: Path, rows: Sequence[Sequence[str]]) -> _Table:
     header = any(n in _PATHS + _LABELS for n in names) and not any(_is_file(root, c.strip()) for c in rows[0])
     body = rows[1:] if header else rows
     width = max((len(row) for row in body), default=0)
-    columns = [[row[c].strip() if c < len(row) else "" for row in body] for c in range(width)]
-    at = _path_column(spec, root, columns, names if header else [])
+    at = _path_column(spec, root, body, width, names if header else [])
     labelled = _column(names, _LABELS) if header else (at + 1 if at + 1 < width else None)
     if labelled is not None and labelled >= width:
         labelled = None
-    rows_with_path = [i for i, cell in enumerate(columns[at]) if cell] if columns else []
-    labels: list[object] | None = None if labelled is None else [columns[labelled][i] for i in rows_with_path]
-    return _Table([columns[at][i] for i in rows_with_path], labels)
+    used = [row for row in body if _cell(row, at)]
+    labels: list[object] | None = None if labelled is None else [_cell(row, labelled) for row in used]
+    return _Table([_cell(row, at) for row in used], labels)
+
+
+def _cell(row: Sequence[str], column: int) -> str:
+    return row[column].strip() if column < len(row) else ""
 
 
 def _column(names: Sequence[str], known: Sequence[str]) -> int | None:
     return next((names.index(k) for k in known if k in names), None)
 
 
-def _path_column(spec: str, root: Path, columns: Sequence[Sequence[str]], names: Sequence[str]) -> int:
+def _path_column(spec: str, root: Path, body: Sequence[Sequence[str]], width: int, names: Sequence[str]) -> int:
     """The column called like a path, else the first one whose cells name files, else the first."""
     named = _column(names, _PATHS)
-    if named is not None and named < len(columns):
+    if named is not None and named < width:
         return named
-    for c, cells in enumerate(columns):
-        if any(_is_file(root, cell) for cell in cells[:100] if cell):
+    for c in range(min(width, 1000)):
+        if any(_is_file(root, cell) for row in body[:100] if (cell := _cell(row, c))):
             return c
-    if names and columns:
+    if names and width:
         raise ValueError(f"{spec} has the columns {', '.join(names)} and none of them names files; call the one with paths 'path'")
     return 0
 
@@ -130,19 +147,50 @@ def _parquet(spec: str, path: Path) -> _Table:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{spec} is a damaged Parquet file ({str(error).splitlines()[0][:80]}); write it again") from error
-    names = [str(n).lower() for n in table.column_names]
-    text = [i for i, f in enumerate(table.schema) if pyarrow.types.is_string(f.type) or pyarrow.types.is_large_string(f.type)]
+        # Nothing of the file is read for its schema, and then only the columns that are wanted.
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows, schema = file.metadata.num_rows, file.schema_arrow
+        if rows > _ROWS:
+            raise ValueError(f"{spec} claims {rows:,} rows, and a list may have {_ROWS:,}; split it")
+        at, labelled = _parquet_columns(spec, schema)
+        cells = _column_of(path, schema.names[at])
+        values = None if labelled is None else _column_of(path, schema.names[labelled])
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{spec} is a damaged Parquet file ({text[:80]}); write it again") from error
+    used = [i for i, cell in enumerate(cells) if cell]
+    return _Table([str(cells[i]) for i in used], None if values is None else [values[i] for i in used])
+
+
+def _parquet_columns(spec: str, schema: pyarrow.Schema) -> tuple[int, int | None]:
+    """Which columns hold the paths and the labels."""
+    import pyarrow
+
+    names = [str(n).lower() for n in schema.names]
+    text = [i for i, f in enumerate(schema) if pyarrow.types.is_string(f.type) or pyarrow.types.is_large_string(f.type)]
     at = _column(names, _PATHS)
     at = at if at in text else next(iter(text), None)
     if at is None:
         raise ValueError(f"{spec} has the columns {', '.join(names)} and none of them holds paths as text; add a column 'path'")
     labelled = _column(names, _LABELS)
-    if labelled is None and len(names) == 2:
-        labelled = 1 - at
-    cells = table.column(at).to_pylist()
-    used = [i for i, cell in enumerate(cells) if cell]
-    values = None if labelled is None else table.column(labelled).to_pylist()
-    return _Table([str(cells[i]) for i in used], None if values is None else [values[i] for i in used])
+    return at, 1 - at if labelled is None and len(names) == 2 else labelled
+
+
+def _column_of(path: Path, name: str) -> list[object]:
+    """The values of one column; a text that is repeated is held once while it is read."""
+    import pyarrow.parquet
+
+    found: list[object] = []
+    known: dict[object, object] = {}
+    with pyarrow.parquet.ParquetFile(path, read_dictionary=[name]) as file:
+        for batch in file.iter_batches(columns=[name], batch_size=65_536):
+            column = batch.column(0)
+            if pyarrow.types.is_dictionary(column.type):
+                texts = column.dictionary.to_pylist()
+                if any(isinstance(t, str | bytes) and len(t) > _LONGEST for t in texts):
+                    raise pyarrow.ArrowInvalid(f"a text of more than {_LONGEST:,} characters")
+                texts = [known.setdefault(t, t) for t in texts]
+                found += [None if i is None else texts[i] for i in column.indices.to_pylist()]
+            else:
+                found += column.to_pylist()
+    return found

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from byol import rng
+from byol.data.patience import Waited
 from byol.data.source import Pixels, Skipped, Source, Unreadable
 
 
@@ -38,6 +39,7 @@ class HostBatch(NamedTuple):
     ids: Tensor  # (B,) int64, the samples that are in the crops
     crops: Tensor  # (V, B, C, S, S) raw values
     bad: list[Skipped]  # samples of this batch that could not be read; another took the place of each
+    waited: list[Waited]  # samples that had to be waited for, and came
 
 
 @dataclass
@@ -97,7 +99,7 @@ class HostBatches(Dataset[HostBatch]):
         bad = {i: reason for row in rows for i, reason in row.bad.items()}
         ids = torch.tensor([row.id for row in rows], dtype=torch.int64)
         crops = torch.stack([row.crops for row in rows if row.crops is not None], 1)
-        return HostBatch(ids, crops, [Skipped(self.source.names[i], reason) for i, reason in bad.items()])
+        return HostBatch(ids, crops, [Skipped(self.source.names[i], reason) for i, reason in bad.items()], self.source.waited())
 
     def _row(self, job: tuple[int, list[int], Tensor, int]) -> _Row:
         """One sample, cropped if it is what its header says."""
@@ -135,4 +137,7 @@ class HostBatches(Dataset[HostBatch]):
                 return _Row(i, bad, self.source.read(i, shrink if place == 0 else 1))
             except Unreadable as error:
                 bad[i] = str(error)
-        raise ValueError(f"none of the {self.n:,} images of {self.source.spec} can be decoded any more (first: {bad[index]})")
+        raise ValueError(
+            f"none of the {self.n:,} images of {self.source.spec} can be decoded any more (first: {bad[index]}); "
+            "a run goes on with `byol resume` once they are back"
+        )

@@ -45,6 +45,8 @@ def open_source(
     path = Path(spec).expanduser()
     if path.is_dir():
         return open_folder(f"{text.rstrip('/')}/", path, limit=limit, fresh=fresh, progress=progress)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError(f"{shown(text)} is neither a folder nor a regular file. {GIVE}")
     if path.exists():
         return _open_file(text, path, limit, progress)
     if known(text):

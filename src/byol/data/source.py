@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from byol.data.compact import Names, narrow
 from byol.data.compact import bytewise as bytewise
+from byol.data.patience import Waited
 
 Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or float32
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -116,6 +117,12 @@ class Source:
         """Sample -> (H, W, C) raw values of `dtype`; raises Unreadable. `shrink`: see `Reader`."""
         # Readers of one's own that know no shrinking do not have to.
         return self.reader.read(index) if shrink == 1 else self.reader.read(index, shrink)
+
+    def waited(self) -> list[Waited]:
+        """The samples that had to be waited for since this was asked last, in this process."""
+        inner = self.reader.reader if isinstance(self.reader, Rows) else self.reader
+        ask = getattr(inner, "waited", None)  # readers of one's own need not wait
+        return ask() if callable(ask) else []
 
     def subset(self, indices: Sequence[int] | Ids) -> Source:
         """The samples of these indices, in this order; classes and what was skipped stay."""

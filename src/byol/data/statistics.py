@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from byol.data.parallel import each
 from byol.data.source import Source, Unreadable
 
 _Floats = npt.NDArray[np.float64]
+_TOGETHER: Final = 1 << 26  # values of an image at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +50,26 @@ class Moments:
 
 
 def moments(image: npt.NDArray[np.generic]) -> Moments:
-    """(H, W, C) -> its moments in float64."""
-    # One contiguous row per channel: reducing over the outer axis of (H W, C) is ten times slower.
-    x = np.ascontiguousarray(image.reshape(-1, image.shape[2]).T, dtype=np.float64)
+    """(H, W, C) -> its moments in float64; of a very large image a part at a time, as float64 takes eight times its memory."""
+    pixels = image.reshape(-1, image.shape[2])
+    step = max(1, _TOGETHER // image.shape[2])
+    parts = [_moments(pixels[at : at + step]) for at in range(0, len(pixels), step)]
+    low, high = min(p[2] for p in parts), max(p[3] for p in parts)
+    mean, var = parts[0][:2]
+    if len(parts) > 1:
+        weights = np.minimum(step, len(pixels) - step * np.arange(len(parts)))[:, None] / len(pixels)
+        mean = (weights * [p[0] for p in parts]).sum(0)
+        var = (weights * [p[1] + (p[0] - mean) ** 2 for p in parts]).sum(0)
+    return Moments(mean, var, low, high, *image.shape[:2])
+
+
+def _moments(pixels: npt.NDArray[np.generic]) -> tuple[_Floats, _Floats, float, float]:
+    """(N, C) -> mean, variance, lowest, highest."""
+    # One contiguous row per channel: reducing over the outer axis of (N, C) is ten times slower.
+    x = np.ascontiguousarray(pixels.T, dtype=np.float64)
     mean, low, high = x.mean(axis=1), float(x.min()), float(x.max())
     x -= mean[:, None]
-    return Moments(mean, np.einsum("ij,ij->i", x, x) / x.shape[1], low, high, *image.shape[:2])
+    return mean, np.einsum("ij,ij->i", x, x) / x.shape[1], low, high
 
 
 def combine(parts: list[Moments], dtype: str) -> Statistics:

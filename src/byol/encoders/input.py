@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from byol.stored import typed
+
+LARGEST = 16_384  # pixels; of a larger side one image is a GB
+
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
@@ -29,6 +33,8 @@ class Input:
             raise ValueError(f"the value range {self.low} to {self.high} is empty; give low < high")
         if min(self.std, default=1.0) <= 0:
             raise ValueError(f"the standard deviations are {self.std}; give numbers above 0")
+        if max(self.size, self.resize) > LARGEST:
+            raise ValueError(f"the input is {max(self.size, self.resize):,} px wide; {LARGEST:,} is the most")
         if self.size < 1 or (self.resize and self.resize < self.size):
             raise ValueError(f"a crop of {self.size} px does not fit into a short side of {self.resize} px; give resize >= size >= 1")
 
@@ -50,5 +56,5 @@ class Input:
 
     @classmethod
     def from_json(cls, fields: dict[str, object]) -> Input:
-        """The input that `to_json` wrote."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})  # type: ignore[arg-type]
+        """The input that `to_json` wrote; ValueError names the first thing that is not as it was written."""
+        return typed(cls, fields)

@@ -16,6 +16,7 @@ from byol.encoders.catalogue import load
 from byol.encoders.encoder import Encoder, wrap
 from byol.encoders.input import Input
 from byol.files import atomic
+from byol.stored import read_object
 
 FORMAT = "byol encoder 1"
 
@@ -77,10 +78,10 @@ def _facts(path: Path) -> dict[str, object]:
         raise ValueError(f"there is no file {path}; give a run folder or a file that `byol export` wrote")
     beside = path.with_suffix(".json")
     try:
-        facts = _mapping(beside, json.loads(beside.read_text(encoding="utf-8")))
+        facts = read_object(beside)
     except FileNotFoundError:
         raise ValueError(f"{path} has no {beside.name} beside it, which says what it takes; copy both files") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{beside} is damaged ({error}); copy or export it again") from None
     if facts.get("format") != FORMAT or not {"name", "dim", "input", "sha256"} <= facts.keys():
         raise ValueError(f"{beside} does not describe an encoder ({FORMAT!r}); give a file that `byol export` wrote")
@@ -92,8 +93,8 @@ def _facts(path: Path) -> dict[str, object]:
 def _input(where: Path, value: object) -> Input:
     try:
         return Input.from_json(_mapping(where, value))
-    except TypeError as error:
-        raise ValueError(f"{where} does not describe an encoder: its input {error}; copy or export it again") from error
+    except ValueError as error:
+        raise ValueError(f"{where} does not describe an encoder: of its input, {error}; copy or export it again") from error
 
 
 def _mapping(where: Path, value: object) -> dict[str, object]:

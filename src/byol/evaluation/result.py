@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import cast
 
 from byol.evaluation.baselines import is_baseline
 from byol.evaluation.intervals import deviation
 from byol.evaluation.probe import Settings
+from byol.stored import typed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,5 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, fields: dict[str, object]) -> Evaluation:
-        """The evaluation that `to_json` wrote."""
-        scores = [Score(**{**s, "interval": tuple(s["interval"])}) for s in cast("list[dict[str, list[float]]]", fields["scores"])]  # type: ignore[arg-type]
-        return cls(**{**fields, "scores": scores})  # type: ignore[arg-type]
+        """The evaluation that `to_json` wrote; ValueError names the first thing that is not as it was written."""
+        return typed(cls, fields)

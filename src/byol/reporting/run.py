@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from byol.config import Request
+from byol.stored import parse, read_object
 
 Value = str | int | float | bool | None
+_LAST, _LARGEST = 2**53, 1e100  # the last step, and the largest number, that a page is made of
 OWN = "own"  # the name of an encoder that the user gave as a module
 
 
@@ -129,17 +129,15 @@ def _object(path: Path, damaged: list[str]) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
         damaged.append(path.name)
         return {}
-    return content
 
 
 def _steps_per_epoch(plan: dict[str, object]) -> float:
-    return real(plan.get("steps_per_epoch")) or 1.0
+    found = real(plan.get("steps_per_epoch"))
+    return found if found is not None and found >= 1e-6 else 1.0
 
 
 def _records(path: Path, steps_per_epoch: float) -> list[Record]:
@@ -149,12 +147,12 @@ def _records(path: Path, steps_per_epoch: float) -> list[Record]:
     found: dict[int, Record] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            content: object = json.loads(line)
+            content = parse(line)
         except ValueError:
             continue
         fields = mapping(content)
         step = real(fields.get("step"))
-        if step is not None:
+        if step is not None and 1 <= step <= _LAST:
             found[int(step)] = _record(int(step), fields, steps_per_epoch)
     return [found[s] for s in sorted(found)]
 
@@ -175,7 +173,7 @@ def listing(value: object) -> list[object]:
 
 
 def real(value: object) -> float | None:
-    """The value if it is a finite number, else None."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    """The value if it is a finite number that charts can be drawn with, else None."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:  # false for NaN
         return value
     return None
