@@ -1,0 +1,158 @@
+"""Bytes from afar through fsspec: what a file is, a range of it, all of it into a local file; what fails is tried again.
+
+No more than a few MiB of a file that is fetched whole are in memory at a time.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from byol.data.source import Unreadable
+
+TRIES: Final = 4
+WAIT: float = 0.5  # seconds before the second try; twice as long before each further one
+_CONNECT, _SILENT = 30, 60  # seconds until a server that does not answer, or stops in the middle, counts as failed
+_MARKS: Final = ("ETag", "etag", "Content-MD5", "Last-Modified", "LastModified", "mtime", "created")
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file that lies elsewhere, as it was when it was looked at."""
+
+    url: str
+    size: int  # bytes
+    mark: str  # what else changes when the file does: its ETag, its time; "" where the server tells none
+    ranges: bool = True  # parts of it can be asked for
+
+
+def is_url(text: str) -> bool:
+    """True for `s3://...`, `https://...` and the like."""
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text) is not None
+
+
+def found(url: str) -> Remote:
+    """What the file is; raises Unreadable."""
+    return tried(lambda: _found(url))
+
+
+def matching(pattern: str) -> list[str]:
+    """The URLs that match a pattern with *, ? or [...], sorted; raises Unreadable."""
+    files, path = file_system(pattern)
+    return sorted(files.unstrip_protocol(match) for match in tried(lambda: files.glob(path)))
+
+
+def read(remote: Remote, start: int, size: int) -> bytes:
+    """So many bytes from there; fewer where the file ends. Raises Unreadable, and NoRanges when the server only gives whole files."""
+    return tried(lambda: _range(remote, start, size))
+
+
+class NoRanges(Exception):
+    """The server sends the whole file whatever is asked for."""
+
+
+def download(remote: Remote, path: Path) -> None:
+    """The whole file into a local one; raises Unreadable, also when it is no longer what it was."""
+    tried(lambda: _download(remote, path))
+
+
+def tried(work: Callable[[], Result]) -> Result:
+    """The result of the first of a few tries that has one; raises Unreadable with the reason of the last."""
+    for place in range(TRIES):
+        try:
+            return work()
+        except (Unreadable, NoRanges):
+            raise
+        except (FileNotFoundError, PermissionError) as error:  # asking again would not change it
+            raise Unreadable("missing" if isinstance(error, FileNotFoundError) else "no permission to read it") from error
+        except Exception as error:  # every file system of fsspec raises its own
+            if place == TRIES - 1:
+                raise Unreadable(f"{_reason(error)}, {TRIES} times") from error
+        time.sleep(WAIT * 2**place)
+    raise AssertionError
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """(fsspec's file system for the URL, the path there); ValueError where a package for it is missing."""
+    try:
+        import fsspec
+    except ImportError:
+        raise ValueError(f"{url} lies elsewhere, and fsspec is not installed to read it: pip install 'byol[remote]'") from None
+    protocol = url.split("://")[0]
+    try:
+        # fsspec keeps one for each thread and process, so asking again costs little.
+        files, path = fsspec.core.url_to_fs(url, **_options(protocol))
+    except ImportError as error:
+        package = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol, "")
+        how = f"pip install {package}" if package else str(error).split("\n")[0]
+        raise ValueError(f"{url} cannot be read without another package: {how}") from None
+    except ValueError as error:
+        raise ValueError(f"{url} cannot be read: {error}") from None
+    return files, str(path)
+
+
+def _options(protocol: str) -> dict[str, object]:
+    if protocol not in ("http", "https"):
+        return {}
+    import aiohttp
+
+    # Its own limit is five minutes for a whole file, however well it comes in.
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENT)}}
+
+
+def _found(url: str) -> Remote:
+    files, path = file_system(url)
+    files.invalidate_cache()
+    about = files.info(path)
+    if about.get("type") == "directory":
+        raise Unreadable("a folder, not a file")
+    if not isinstance(about.get("size"), int):
+        raise Unreadable("the server does not tell its size")
+    mark = next((str(about[m]) for m in _MARKS if about.get(m)), "")
+    return Remote(url, about["size"], mark, bool(about.get("partial", True)))
+
+
+def _range(remote: Remote, start: int, size: int) -> bytes:
+    files, path = file_system(remote.url)
+    end = min(start + size, remote.size)
+    if end <= start:
+        return b""
+    if not remote.url.startswith(("http://", "https://")):
+        return bytes(files.cat_file(path, start=start, end=end))
+    # cat_file would take a whole file into memory from a server that knows no ranges; an open file refuses it.
+    with files.open(path, "rb", cache_type="none", size=remote.size) as file:
+        file.seek(start)
+        try:
+            data = bytes(file.read(end - start))
+        except ValueError as error:
+            raise NoRanges from error
+    if len(data) < end - start:
+        raise OSError(f"{len(data):,} of {end - start:,} bytes came")
+    return data
+
+
+def _download(remote: Remote, path: Path) -> None:
+    now = _found(remote.url)
+    if (now.size, now.mark) != (remote.size, remote.mark):
+        raise Unreadable("changed since it was indexed")
+    files, there = file_system(remote.url)
+    files.get_file(there, str(path))
+    came = path.stat().st_size
+    if came != remote.size:
+        raise OSError(f"{came:,} of {remote.size:,} bytes came")
+
+
+def _reason(error: Exception) -> str:
+    """The error in a few words."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and status > 0:
+        return f"HTTP {status}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return (str(error).split("\n")[0] or type(error).__name__)[:80]
