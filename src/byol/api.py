@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ def train(
 
 def default_out(data: str) -> Path:
     """`runs/NAME` with the name of the data; `runs/NAME-2` and so on when that one is taken."""
-    stem = Path(data).name.split(".")[0] or "run"
+    stem = re.split(r"[.{*?\[#]", Path(data).name)[0].rstrip("-_") or "run"  # of shards, what comes before their numbers
     numbered = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
     return next(p for p in numbered if not (p / "plan.json").exists())
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from byol import __version__, checkpoint, encoders, methods, optim, recipes, views
 from byol.config import Plan, Request
-from byol.data import Skipped, Source, Statistics, cores, load_memory, open_source, statistics
+from byol.data import Skipped, Source, Statistics, cores, load_memory, open_source, present, statistics
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
 from byol.files import write_text
@@ -326,7 +326,7 @@ def restored(out: Path) -> nn.Module:
 def _found(data: str, folder: object) -> str:
     """The data as it was named, or from the folder where the run began when it is not here."""
     there = Path(str(folder or ".")) / data
-    return str(there) if not Path(data).exists() and there.exists() else data
+    return str(there) if not present(data) and present(str(there)) else data
 
 
 def write_json(path: Path, content: dict[str, object]) -> None:

@@ -14,6 +14,7 @@ from byol.data.memory import load_memory
 from byol.data.named import names, splits_of
 from byol.data.open import open_source
 from byol.data.parallel import cores, threads
+from byol.data.shards import present
 from byol.data.source import Headers, Kind, Reader, Skipped, Source, Unreadable, shown
 from byol.data.statistics import Statistics, statistics
 
@@ -39,6 +40,7 @@ __all__ = [
     "load_memory",
     "names",
     "open_source",
+    "present",
     "read_image",
     "shown",
     "splits",

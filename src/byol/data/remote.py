@@ -69,9 +69,9 @@ def tried(work: Callable[[], Result]) -> Result:
             return work()
         except (Unreadable, NoRanges):
             raise
-        except (FileNotFoundError, PermissionError) as error:  # asking again would not change it
-            raise Unreadable("missing" if isinstance(error, FileNotFoundError) else "no permission to read it") from error
         except Exception as error:  # every file system of fsspec raises its own
+            if (final := _final(error)) is not None:
+                raise Unreadable(final) from error
             if place == TRIES - 1:
                 raise Unreadable(f"{_reason(error)}, {TRIES} times") from error
         time.sleep(WAIT * 2**place)
@@ -148,11 +148,30 @@ def _download(remote: Remote, path: Path) -> None:
         raise OSError(f"{came:,} of {remote.size:,} bytes came")
 
 
-def _reason(error: Exception) -> str:
-    """The error in a few words."""
-    status = getattr(error, "status", None)
+def _final(error: Exception) -> str | None:
+    """The reason of an error that asking again would not change; None for others."""
+    status = _status(error)
+    if status in (404, 410) or (isinstance(error, FileNotFoundError) and error.__cause__ is None):
+        return "missing"
+    if status in (401, 403) or isinstance(error, PermissionError):
+        return "no permission to read it"
+    return None
+
+
+def _status(error: BaseException) -> int:
+    """The status of HTTP that an error or its cause has; 0 for none. fsspec calls a file missing whatever the server said of it."""
+    status = getattr(error, "status", 0)
     if isinstance(status, int) and status > 0:
+        return status
+    return _status(error.__cause__) if error.__cause__ is not None else 0
+
+
+def _reason(error: BaseException) -> str:
+    """The error in a few words."""
+    if status := _status(error):
         return f"HTTP {status}"
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        return _reason(error.__cause__)
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return (str(error).split("\n")[0] or type(error).__name__)[:80]

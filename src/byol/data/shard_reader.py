@@ -48,10 +48,10 @@ class Shards:
     shards: tuple[Remote, ...]  # of local ones, the URL is the path
     titles: tuple[str, ...]  # what a person calls each shard
     names: Names
-    starts: Integers  # (K + 1,) the first sample of each shard
-    offset: Integers  # (N,) bytes
-    size: Integers  # (N,) bytes
-    cache: Cache | None  # None: the shards are local
+    starts: Integers = field(repr=False)  # (K + 1,) the first sample of each shard
+    offset: Integers = field(repr=False)  # (N,) bytes
+    size: Integers = field(repr=False)  # (N,) bytes
+    cache: Cache | None = field(repr=False)  # None: the shards are local
     fetches: bool = True  # whole shards, too
     _fetcher: Fetcher | None = field(default=None, repr=False)
 

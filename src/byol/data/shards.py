@@ -30,6 +30,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -46,7 +47,7 @@ from byol.data.encoded import source_of
 from byol.data.labels import Labels, from_folders, from_values
 from byol.data.listing import hidden
 from byol.data.remote import Remote
-from byol.data.shard_cache import LIMIT, Cache, cache_folder, open_cache
+from byol.data.shard_cache import FOLDER, LIMIT, Cache, cache_folder, open_cache
 from byol.data.shard_index import Part
 from byol.data.shard_reader import ShardOrder, Shards
 from byol.data.source import Ids, Progress, Rows, Skipped, Source, Unreadable
@@ -86,9 +87,11 @@ def _only_tars(folder: Path) -> bool:
     return tars > 0
 
 
-def local_matches(spec: str) -> list[str]:
-    """The files that braces and patterns stand for and that are here; none for a URL."""
-    return [] if remote.is_url(spec) else [name for name in _listed(spec) if Path(name).exists()]
+def present(spec: str) -> bool:
+    """Whether a path is here, or any of the shards that braces or a pattern stand for."""
+    if Path(spec).exists() or remote.is_url(spec):
+        return Path(spec).exists()
+    return is_shards(spec, Path(spec)) and any(glob.glob(p) for p in islice(_expanded(spec), _MOST))
 
 
 def open_shards(spec: str, *, limit: int | None = None, fresh: bool = False, progress: Progress | None = None) -> Source:
@@ -231,8 +234,6 @@ def _part(shard: Remote, cache: Cache | None, fresh: bool) -> Part | str:
 
 def _settled(shard: Remote) -> bool:
     """False for a local file that changed in the last moments: another change could leave its time as it is."""
-    import time
-
     return abs(time.time_ns() - int(shard.mark)) >= _TICK_NS
 
 
@@ -260,5 +261,5 @@ def _room(spec: str, shards: list[Remote], window: int, cache: Cache) -> None:
     if need > cache.limit:
         raise ValueError(
             f"{spec} is read in windows of {window} shards, two of which take up to {need / 1e9:.3g} GB, and the cache in {cache.folder} "
-            f"may hold {cache.limit / 1e9:.3g} GB; set {LIMIT}, or BYOL_CACHE to a larger disk, or end the name with #window=N, N smaller"
+            f"may hold {cache.limit / 1e9:.3g} GB; set {LIMIT}, or {FOLDER} to a larger disk, or end the name with #window=N, N smaller"
         )
