@@ -114,7 +114,7 @@ def test_a_file_whose_name_holds_braces_is_that_file(tmp_path):
     [
         ("t-{3..1}.tar", "count down, from 3 to 1"),
         ("none-*.tar", "no file matches"),
-        ("t-{0..99999999}.tar", "more than 1,000,000 shards"),
+        ("t-{0..99999999}.tar", "more than 100,000 shards"),
         ("memory://t-{0..1}.tar#shuffle", "window=N"),
         ("nothing://t-{0..1}.tar", "cannot be read"),
         ("memory://none-{0..1}.tar", r"none of them can be read as an image \(first: none-0.tar: missing\)"),

@@ -1,8 +1,9 @@
 """Samples out of tar shards: read in place where the shards are local; from a copy, or one by one, where they lie elsewhere.
 
 A sample of a remote shard comes from the local copy of the shard where there is one. Where there is none, it is asked for alone (a
-range of bytes): nobody waits for a whole shard. Meanwhile, a shard of which this process reads an eighth or more is fetched whole in
-the background, so a pass through it, in whichever order, costs one transfer and that eighth.
+range of bytes), so that a run begins at once. A shard of which this process reads an eighth or more is fetched whole in the background;
+its samples wait from when that begins, so that a slow network carries nothing twice. A pass through a shard, in whichever order, costs one
+transfer and about that eighth; where there is time to fetch it before its turn, one transfer.
 
 What is in memory, a process: the places of all samples; of the samples that are announced, 256 MB at most; of each shard that
 is on its way, and there are no more than 4, the few MB that its file system of fsspec takes at a time.
@@ -92,7 +93,8 @@ class Fetcher:
         self.data, self.cache, self.process = data, cache, os.getpid()
         self.coming: dict[int, Future[bytes]] = {}  # announced samples
         self.met: Counter[int] = Counter()  # samples to be read of each shard that is not here
-        self.wanted: set[int] = set()  # shards that are on their way, whole
+        self.wanted: set[int] = set()  # shards that are to be fetched whole
+        self.arriving: dict[int, threading.Event] = {}  # those of them that are on their way
         self.lost: dict[int, tuple[float, str]] = {}  # shard: when, why
         self.whole_only: set[int] = set()  # shards whose server gives no parts
         self.lock = threading.Lock()
@@ -121,6 +123,9 @@ class Fetcher:
 
     def _read(self, there: Remote, shard: int, offset: int, size: int) -> bytes:
         copy = self.cache.get(there)
+        if copy is None and (arriving := self.arriving.get(shard)) is not None:
+            arriving.wait()
+            copy = self.cache.get(there)
         if copy is None and there.ranges and shard not in self.whole_only:
             try:
                 return remote.read(there, offset, size)
@@ -145,7 +150,7 @@ class Fetcher:
         # What was announced before and not taken is given up.
         held, self.coming = 0, {}
         for index, shard in zip(now.tolist(), shards.tolist(), strict=True):
-            if here[shard] or shard in self.whole_only or not self.data.shards[shard].ranges:
+            if here[shard] or shard in self.arriving or shard in self.whole_only or not self.data.shards[shard].ranges:
                 continue
             held += int(self.data.size[index])
             if held > HELD:
@@ -177,12 +182,15 @@ class Fetcher:
     def _fetch(self) -> None:
         while True:
             shard = self.queue.get()
+            arrived = self.arriving[shard] = threading.Event()
             try:
                 self.cache.fetch(self.data.shards[shard])
             except Exception:  # whoever reads a sample of it finds out, and says it
                 pass
             finally:
                 self.wanted.discard(shard)
+                del self.arriving[shard]
+                arrived.set()
 
 
 @dataclass(eq=False)

@@ -53,7 +53,7 @@ from byol.data.shard_reader import ShardOrder, Shards
 from byol.data.source import Ids, Progress, Rows, Skipped, Source, Unreadable
 
 WINDOW: Final = 16
-_MOST: Final = 1_000_000  # shards; more are a slip of the pen
+_MOST: Final = 100_000  # shards; more are a slip of the pen
 _LOOKS, _INDEXING = 16, 4  # at a time
 _BRACES: Final = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{},]*(?:,[^{},]*)+)\}")
 _GLOB: Final = re.compile(r"[*?[]")
