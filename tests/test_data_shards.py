@@ -1,5 +1,6 @@
 import hashlib
 import io
+import multiprocessing
 import os
 import pickle
 import signal
@@ -18,7 +19,7 @@ from shard_files import make_shards, make_tar, picture, served
 from torch.utils.data import DataLoader
 
 import byol
-from byol import views
+from byol import api, run, views
 from byol.data import HostBatches, Unreadable, ids_at, open_source, present, remote, statistics, steps_per_epoch
 from byol.data.shard_cache import Cache, open_cache
 from byol.data.windows import Windows
@@ -385,6 +386,18 @@ def test_a_resumed_run_asks_for_nothing_that_is_behind_it(tmp_path, cache):
         assert not asked & behind
 
 
+def test_connections_outlive_a_worker_that_is_forked(web, monkeypatch):
+    monkeypatch.setattr(remote, "_SILENT", 10)
+    monkeypatch.setattr(remote, "TRIES", 1)
+    shard = remote.found(web[0].replace(ALL, "t-000.tar"))
+    first = remote.read(shard, 0, 100)
+    worker = multiprocessing.get_context("fork").Process(target=remote.read, args=(shard, 0, 100))
+    worker.start()
+    worker.join(60)
+    assert worker.exitcode == 0
+    assert remote.read(shard, 0, 100) == first
+
+
 def test_a_few_samples_drawn_from_everywhere_fetch_no_whole_shard(tmp_path, cache):
     make_shards(tmp_path / "large", (40, 40))
     with served(tmp_path / "large") as (url, server):
@@ -526,6 +539,17 @@ def test_what_a_worker_gets_is_small(web):
 
 
 # Whole runs
+
+
+def test_a_run_is_named_by_what_comes_before_the_numbers_and_found_from_another_folder(shards, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(api.default_out("shards/train-{000000..000146}.tar")) == "runs/train"
+    assert str(api.default_out("s3://bucket/photos-*.tar#window=4")) == "runs/photos"
+    monkeypatch.chdir(tmp_path / "shards")
+    data = f"shards/{ALL}"
+    assert not present(data)
+    assert run._found(data, str(tmp_path)) == str(tmp_path / data)
+    assert run._found(f"s3://bucket/{ALL}", str(tmp_path)) == f"s3://bucket/{ALL}"
 
 
 class Halt:

@@ -6,8 +6,11 @@ No more than a few MiB of a file that is fetched whole are in memory at a time.
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,6 +22,11 @@ WAIT: float = 0.5  # seconds before the second try; twice as long before each fu
 _CONNECT, _SILENT = 30, 60  # seconds until a server that does not answer, or stops in the middle, counts as failed
 _MARKS: Final = ("ETag", "etag", "Content-MD5", "Last-Modified", "LastModified", "mtime", "created")
 
+# The file systems that were used, never let go of. A forked process that does would close their connections, and with that take them out
+# of the epoll object that it shares with its parent, which would wait in vain (test_connections_outlive_a_worker_that_is_forked).
+_KEPT: Final[dict[int, object]] = {}
+
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -62,6 +70,34 @@ def download(remote: Remote, path: Path) -> None:
     tried(lambda: _download(remote, path))
 
 
+def at_a_time(count: int, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`work` of every item, in their order, by so many threads, for which a program that is stopped does not wait as for a pool's."""
+    futures = [Future[Result]() for _ in items]
+    left = iter(zip(futures, items, strict=True))
+    lock = threading.Lock()
+
+    def serve() -> None:
+        while True:
+            with lock:
+                pair = next(left, None)
+            if pair is None:
+                return
+            future, item = pair
+            try:
+                future.set_result(work(item))
+            except BaseException as error:
+                future.set_exception(error)
+
+    for _ in range(min(count, len(items))):
+        threading.Thread(target=serve, daemon=True).start()
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        with lock:
+            deque(left, maxlen=0)
+
+
 def tried(work: Callable[[], Result]) -> Result:
     """The result of the first of a few tries that has one; raises Unreadable with the reason of the last."""
     for place in range(TRIES):
@@ -94,6 +130,7 @@ def file_system(url: str) -> tuple[Any, str]:
         raise ValueError(f"{url} cannot be read without another package: {how}") from None
     except ValueError as error:
         raise ValueError(f"{url} cannot be read: {error}") from None
+    _KEPT[id(files)] = files
     return files, str(path)
 
 

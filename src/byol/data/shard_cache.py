@@ -136,6 +136,7 @@ def _locked(path: Path, *, keep: bool = False) -> Iterator[bool]:
             # Under its name there may be another file by now, which is somebody else's.
             if not keep and _is(file, path):
                 path.unlink(missing_ok=True)
+            _unlock(file)
 
 
 def _abandoned(partial: Path) -> bool:
@@ -146,6 +147,7 @@ def _abandoned(partial: Path) -> bool:
                 return False
             if _is(file, partial):
                 partial.unlink(missing_ok=True)
+            _unlock(file)
             return True
     except OSError:
         return True
@@ -161,6 +163,13 @@ def _lock(file: IO[bytes], *, wait: bool) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _unlock(file: IO[bytes]) -> None:
+    """Lets go at once: closing would not, where a worker process was forked meanwhile and has the file open, too."""
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _is(file: IO[bytes], path: Path) -> bool:

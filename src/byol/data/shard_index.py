@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import PIL
 
 from byol import __version__, files
 from byol.data import sniff
-from byol.data.archive import MEMBER_LIMIT, plain_tar
+from byol.data.archive import plain_tar
 from byol.data.compact import Integers, Names, narrow
 from byol.data.encoded import Looked, look
 from byol.data.source import Headers, Kind, Skipped, Unreadable
@@ -32,6 +33,7 @@ _FORMAT: Final = 1  # of the file; another number is not read
 _COLUMNS: Final = ("offset", "size", "height", "width", "kind", "label")
 _LABELS: Final = (".cls", ".json")
 _FIELDS: Final = ("label", "cls", "class", "class_name")  # of a .json member, in the order of preference
+MEMBER_LIMIT: Final = 1 << 30  # bytes; a larger member is no photo
 _LABEL_LIMIT: Final = 1 << 20  # bytes of a member that may hold a label
 _HEADER_LIMIT: Final = 1 << 20  # bytes of a tar header with everything that belongs to it
 
@@ -141,6 +143,13 @@ class Members:
     names: Names
     offset: Integers
     size: Integers
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.path) or "."
+
+    def place(self, index: int) -> str:
+        return self.path
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         size = int(self.size[index])

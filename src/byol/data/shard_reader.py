@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import numpy as np
 
 from byol.data import remote
-from byol.data.archive import MEMBER_LIMIT
 from byol.data.compact import Integers, Names
 from byol.data.remote import NoRanges, Remote
 from byol.data.shard_cache import Cache
-from byol.data.shard_index import read_at
+from byol.data.shard_index import MEMBER_LIMIT, read_at
 from byol.data.source import Ids, Unreadable
 from byol.data.windows import Windows
 
@@ -64,11 +63,18 @@ class Shards:
         found: Ids = np.searchsorted(self.starts, ids, "right") - 1
         return found
 
+    @property
+    def folder(self) -> str:
+        return self.cache.folder if self.cache is not None else os.path.dirname(self.shards[0].url) or "."
+
+    def place(self, index: int) -> str:
+        return self.shards[int(self.shard_of(np.array(index)))].url
+
     def open(self, index: int) -> tuple[BinaryIO, int]:
         return BytesIO(self.load(index)), int(self.size[index])
 
     def load(self, index: int) -> bytes:
-        size, shard = int(self.size[index]), int(self.shard_of(np.int64(index)))  # type: ignore[arg-type]
+        size, shard = int(self.size[index]), int(self.shard_of(np.array(index)))
         if size > MEMBER_LIMIT:
             raise Unreadable(f"holds {size:,} bytes")
         if self.cache is None:
@@ -147,8 +153,10 @@ class Fetcher:
         shards = self.data.shard_of(now)
         self.meet({k: v * share for k, v in (Counter(shards.tolist()) + Counter(self.data.shard_of(later).tolist())).items()})
         here = {k: self.cache.get(self.data.shards[k]) is not None for k in set(shards.tolist())}
-        # What was announced before and not taken is given up.
-        held, self.coming = 0, {}
+        given_up, self.coming = self.coming, {}
+        for future in given_up.values():
+            future.cancel()
+        held = 0
         for index, shard in zip(now.tolist(), shards.tolist(), strict=True):
             if here[shard] or shard in self.arriving or shard in self.whole_only or not self.data.shards[shard].ranges:
                 continue

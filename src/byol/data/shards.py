@@ -32,7 +32,6 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -185,8 +184,7 @@ def _looked(places: list[str], far: bool) -> list[Remote | str]:
     """What each shard is now, or why that cannot be told."""
     if far:
         remote.file_system(places[0])  # a package that is missing is no fault of the shards
-    with ThreadPoolExecutor(_LOOKS) as pool:
-        return list(pool.map(_remote if far else _local, places))
+    return list(remote.at_a_time(_LOOKS, _remote if far else _local, places))
 
 
 def _remote(url: str) -> Remote | str:
@@ -207,11 +205,10 @@ def _local(path: str) -> Remote | str:
 def _parts(looks: list[Remote | str], cache: Cache | None, fresh: bool, progress: Progress | None) -> list[Part | str]:
     """What each shard holds, or why that cannot be told."""
     found: list[Part | str] = []
-    with ThreadPoolExecutor(_INDEXING) as pool:
-        for part in pool.map(lambda look: look if isinstance(look, str) else _part(look, cache, fresh), looks):
-            found.append(part)
-            if progress is not None:
-                progress(len(found), len(looks))
+    for part in remote.at_a_time(_INDEXING, lambda look: look if isinstance(look, str) else _part(look, cache, fresh), looks):
+        found.append(part)
+        if progress is not None:
+            progress(len(found), len(looks))
     return found
 
 
@@ -224,7 +221,8 @@ def _part(shard: Remote, cache: Cache | None, fresh: bool) -> Part | str:
     if part is not None:
         return part
     try:
-        part = shard_index.read_part(Path(shard.url) if cache is None else cache.fetch(shard), os.path.basename(shard.url))
+        path = Path(shard.url) if cache is None else cache.fetch(shard)
+        part = shard_index.read_part(path, os.path.basename(shard.url if local else shard.url.partition("?")[0]))
     except Unreadable as error:
         return str(error)
     if not local or _settled(shard):
