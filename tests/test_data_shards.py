@@ -1,3 +1,4 @@
+import gc
 import hashlib
 import io
 import multiprocessing
@@ -386,12 +387,17 @@ def test_a_resumed_run_asks_for_nothing_that_is_behind_it(tmp_path, cache):
         assert not asked & behind
 
 
+def read_and_collect(shard):
+    remote.read(shard, 0, 100)
+    gc.collect()
+
+
 def test_connections_outlive_a_worker_that_is_forked(web, monkeypatch):
     monkeypatch.setattr(remote, "_SILENT", 10)
     monkeypatch.setattr(remote, "TRIES", 1)
     shard = remote.found(web[0].replace(ALL, "t-000.tar"))
     first = remote.read(shard, 0, 100)
-    worker = multiprocessing.get_context("fork").Process(target=remote.read, args=(shard, 0, 100))
+    worker = multiprocessing.get_context("fork").Process(target=read_and_collect, args=(shard,))
     worker.start()
     worker.join(60)
     assert worker.exitcode == 0
