@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -82,7 +83,7 @@ def new_out(out: str | Path | None, data: str) -> Path:
 
 def default_out(data: str) -> Path:
     """`runs/NAME` with the name of the data; `runs/NAME-2` and so on when that one is taken."""
-    stem = Path(data).name.split(".")[0] or "run"
+    stem = re.split(r"[.{*?\[#]", Path(data).name)[0].rstrip("-_") or "run"  # of shards, what comes before their numbers
     numbered = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
     return next(p for p in numbered if not (p / "plan.json").exists())
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from byol import __version__, checkpoint, dist, encoders, methods, optim, recipes, stored, views
 from byol.config import Plan, Request
-from byol.data import Skipped, Source, Statistics, Waited, cores, ids_at, load_memory, open_source, shown, statistics
+from byol.data import Skipped, Source, Statistics, Waited, cores, ids_at, load_memory, open_source, present, shown, statistics
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
 from byol.files import locked, write_text
@@ -299,11 +299,12 @@ def alone(out: Path, watcher: Watcher | None = None) -> Iterator[None]:
 def write_left_out(session: Session, out: Path, updates: range) -> list[str]:
     """Write the samples of updates that were left out to `not-finite.json`; returns the names of the last one's."""
     s = session.plan.settings
+    order = session.source.order if session.memory is None else None
     found: list[dict[str, object]] = []
     names: list[str] = []
     for update in updates:
         passes = range(update * s.accumulate, (update + 1) * s.accumulate)
-        ids = [i for k in passes for i in ids_at(k, n=len(session.source), batch=s.batch_size, seed=s.seed).tolist()]
+        ids = [i for k in passes for i in ids_at(k, n=len(session.source), batch=s.batch_size, seed=s.seed, order=order).tolist()]
         names = [session.source.names[i] for i in ids]
         found.append({"step": update + 1, "ids": ids, "names": names})
     write_json(out / "not-finite.json", {"updates": found})
@@ -422,7 +423,7 @@ def restored(out: Path) -> nn.Module:
 def _found(data: str, folder: object) -> str:
     """The data as it was named, or from the folder where the run began when it is not here."""
     there = Path(str(folder or ".")) / data
-    return str(there) if not Path(data).exists() and there.exists() else data
+    return str(there) if not present(data) and present(str(there)) else data
 
 
 def write_json(path: Path, content: dict[str, object]) -> None:

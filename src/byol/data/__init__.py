@@ -15,6 +15,7 @@ from byol.data.named import names, splits_of
 from byol.data.open import open_source
 from byol.data.parallel import cores, threads
 from byol.data.patience import Waited
+from byol.data.shards import present
 from byol.data.source import Headers, Kind, Reader, Skipped, Source, Unreadable, shown
 from byol.data.statistics import Statistics, statistics
 
@@ -41,6 +42,7 @@ __all__ = [
     "load_memory",
     "names",
     "open_source",
+    "present",
     "read_image",
     "shown",
     "splits",

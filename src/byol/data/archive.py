@@ -254,6 +254,14 @@ def _index(path: Path) -> _Members:
     return members
 
 
+def plain_tar(file: BinaryIO, name: str) -> _Members:
+    """The regular members of an open, uncompressed tar: places, what was skipped and ignored. Raises Exception of nearly every type."""
+    members = _Members()
+    with tarfile.open(name, "r:", fileobj=file) as archive:
+        _gather(archive, members, keep=False)
+    return members
+
+
 def _unpack(path: Path) -> _Members:
     members = _Members()
     with open(path, "rb") as file, _unpacked(file) as stream:

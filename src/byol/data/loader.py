@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from byol import rng
 from byol.data.patience import Waited
-from byol.data.source import Pixels, Skipped, Source, Unreadable
+from byol.data.source import Order, Pixels, Skipped, Source, Unreadable
 
 
 class Plan(Protocol):
@@ -47,7 +47,7 @@ class _Row:
     """One sample of a batch on its way."""
 
     id: int
-    bad: dict[int, str]  # what could not be read in its place
+    bad: dict[str, str]  # what could not be read in its place: {name: reason}
     image: Pixels | None  # until it is cropped
     crops: Tensor | None = None  # (V, C, S, S)
 
@@ -64,10 +64,14 @@ def steps_per_epoch(n: int, batch: int) -> int:
     return n // batch
 
 
-def ids_at(step: int, *, n: int, batch: int, seed: int) -> Tensor:
-    """The samples of a step, (B,) int64, as a function of (seed, step) alone; each epoch is a new order of all n."""
+def ids_at(step: int, *, n: int, batch: int, seed: int, order: Order | None = None) -> Tensor:
+    """The samples of a step, (B,) int64, as a function of (seed, step) alone; each epoch is a new order of all n.
+
+    `order` is that of a source which has one of its own.
+    """
     epoch, place = divmod(step, steps_per_epoch(n, batch))
-    return rng.permuted(seed, epoch, n, torch.arange(place * batch, (place + 1) * batch))
+    positions = torch.arange(place * batch, (place + 1) * batch)
+    return rng.permuted(seed, epoch, n, positions) if order is None else order.ids(seed, epoch, positions, batch)
 
 
 class HostBatches(Dataset[HostBatch]):
@@ -82,13 +86,15 @@ class HostBatches(Dataset[HostBatch]):
         self.source, self.plan, self.n, self.batch, self.seed = source, plan, n, batch, seed
         self.share = share  # the part of every batch that is read here, where several processes train
         self.steps_per_epoch = steps_per_epoch(n, batch)
+        self.order = source.order if source.order is None or n == len(source) else source.order.take(np.arange(n))
 
     def __getitem__(self, step: int) -> HostBatch:
         return self.read(step)
 
     def read(self, step: int, each: Each = map) -> HostBatch:
         """The batch of a step; `each` calls a function for every row, as `map` does or as the map of a pool of threads."""
-        wanted, epoch = ids_at(step, n=self.n, batch=self.batch, seed=self.seed)[self.share], step // self.steps_per_epoch
+        wanted, epoch = self._ids(step), step // self.steps_per_epoch
+        self._announce(step, wanted)
         sizes = self._sizes(wanted)
         boxes = self.plan.boxes(sizes, wanted, self.seed, epoch)
         jobs = zip(wanted.tolist(), sizes.tolist(), boxes, self.plan.shrinks(boxes), strict=True)
@@ -96,10 +102,21 @@ class HostBatches(Dataset[HostBatch]):
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata, once per file and epoch
             rows = list(each(self._row, jobs))
         self._cut_late(rows, epoch)
-        bad = {i: reason for row in rows for i, reason in row.bad.items()}
+        bad = {name: reason for row in rows for name, reason in row.bad.items()}
         ids = torch.tensor([row.id for row in rows], dtype=torch.int64)
         crops = torch.stack([row.crops for row in rows if row.crops is not None], 1)
-        return HostBatch(ids, crops, [Skipped(self.source.names[i], reason) for i, reason in bad.items()], self.source.waited())
+        return HostBatch(ids, crops, [Skipped(name, reason) for name, reason in bad.items()], self.source.waited())
+
+    def _ids(self, step: int) -> Tensor:
+        return ids_at(step, n=self.n, batch=self.batch, seed=self.seed, order=self.order)[self.share]
+
+    def _announce(self, step: int, wanted: Tensor) -> None:
+        """Tells a source that fetches from afar what is read now, and what comes a while later."""
+        if self.order is None:
+            return
+        ahead, worker = -(-self.order.span() // self.batch), get_worker_info()
+        # Of the steps that follow, each worker sees only its own.
+        self.order.expect(wanted.numpy(), self._ids(step + ahead).numpy(), worker.num_workers if worker else 1)
 
     def _row(self, job: tuple[int, list[int], Tensor, int]) -> _Row:
         """One sample, cropped if it is what its header says."""
@@ -130,14 +147,17 @@ class HostBatches(Dataset[HostBatch]):
 
     def _readable(self, index: int, shrink: int) -> _Row:
         """The sample, or the next one that can be read: a damaged file must not end a run, nor make a batch smaller."""
-        bad: dict[int, str] = {}
-        for place in range(self.n):
+        bad: dict[str, str] = {}
+        place = 0
+        while place < self.n:
             i = (index + place) % self.n
             try:
                 return _Row(i, bad, self.source.read(i, shrink if place == 0 else 1))
             except Unreadable as error:
-                bad[i] = str(error)
+                bad[error.name or self.source.names[i]] = str(error)
+                place += error.also  # a shard that is gone takes all of its samples with it
+        first = next(iter(bad.values()))
         raise ValueError(
-            f"none of the {self.n:,} images of {self.source.spec} can be decoded any more (first: {bad[index]}); "
+            f"none of the {self.n:,} images of {self.source.spec} can be decoded any more (first: {first}); "
             "a run goes on with `byol resume` once they are back"
         )

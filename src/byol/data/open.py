@@ -15,6 +15,7 @@ from byol.data.encoded import GIVE
 from byol.data.folder import open_folder
 from byol.data.lists import open_list
 from byol.data.named import known, names, open_named
+from byol.data.shards import is_shards, open_shards
 from byol.data.source import Pixels, Progress, Source, shown
 
 Spec: TypeAlias = str | Path | Pixels | tuple[Pixels, Pixels | list[int] | list[str]]
@@ -30,7 +31,7 @@ def open_source(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> Source:
-    """A folder, archive, list, .npz/.npy, name, array, or (array, classes) -> its source; raises ValueError with one sentence.
+    """A folder, archive, list, tar shards, .npz/.npy, name, array, or (array, classes) -> its source; ValueError with one sentence.
 
     Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
     each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
@@ -43,6 +44,8 @@ def open_source(
         return open_array(spec, limit=limit)
     text = str(spec)
     path = Path(spec).expanduser()
+    if is_shards(text, path):
+        return open_shards(text, limit=limit, fresh=fresh, progress=progress)
     if path.is_dir():
         return open_folder(f"{text.rstrip('/')}/", path, limit=limit, fresh=fresh, progress=progress)
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever

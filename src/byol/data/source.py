@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +14,21 @@ from byol.data.compact import Names, narrow
 from byol.data.compact import bytewise as bytewise
 from byol.data.patience import Waited
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or float32
 Ids: TypeAlias = npt.NDArray[np.int64]
 Depth: TypeAlias = Literal["uint8", "uint16", "float32"]
-SourceKind: TypeAlias = Literal["folder", "archive", "list", "array", "digits", "torchvision"]
+SourceKind: TypeAlias = Literal["folder", "archive", "list", "shards", "array", "digits", "torchvision"]
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total); a total of 0 is not known yet
 
 
 class Unreadable(Exception):
     """A sample cannot be read; the text is the short reason that a person sees."""
+
+    also: int = 1  # so many samples from this one on are lost for the same reason
+    name: str = ""  # of what is lost; "": the sample's own
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,26 @@ class Reader(Protocol):
 
         Where that saves work, 1/shrink (2, 4 or 8) of the height and width, rounded up.
         """
+        ...
+
+
+class Order(Protocol):
+    """The order of training for a source that is not read well at random."""
+
+    def span(self) -> int:
+        """How many samples ahead it is told what comes next."""
+        ...
+
+    def ids(self, seed: int, epoch: int, positions: Tensor, batch: int) -> Tensor:
+        """(B,) positions in the epoch -> (B,) int64 samples there; each sample is at one position."""
+        ...
+
+    def expect(self, now: Ids, later: Ids, share: int) -> None:
+        """The samples that are read next, and some of those that follow a span later: this process reads `share` times as many."""
+        ...
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Order:
+        """The same for these rows of the source."""
         ...
 
 
@@ -109,6 +135,7 @@ class Source:
     headers: Headers = field(default_factory=Headers)
     ignored: int = 0  # files that are not images: never meant as samples, so not in `skipped`
     notes: tuple[str, ...] = ()  # what was assumed, in words, for the person to check
+    order: Order | None = None  # of training; None: a full permutation
 
     def __len__(self) -> int:
         return len(self.names)
@@ -132,7 +159,8 @@ class Source:
         else:
             reader = Rows(self.reader, narrow(np.arange(len(self))[rows]))  # from the end for a negative index
         labels = None if self.labels is None else self.labels[rows]
-        return replace(self, names=self.names.take(rows), reader=reader, labels=labels, headers=self.headers.take(rows))
+        order = None if self.order is None else self.order.take(np.arange(len(self))[rows])
+        return replace(self, names=self.names.take(rows), reader=reader, labels=labels, headers=self.headers.take(rows), order=order)
 
     def without(self, bad: dict[int, str]) -> Source:
         """The source less the samples {index: reason}, which join `skipped`."""

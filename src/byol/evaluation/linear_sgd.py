@@ -145,7 +145,8 @@ def augmented(task: Task, batch: int, steps: int) -> Iterator[tuple[Tensor, Tens
         for step, (x,) in enumerate(feed(0, steps)):
             # Crops have the encoder's size already: this only turns grey into RGB, or the reverse, where it has to.
             x = evaluation_views(x, replace(task.encoder.input, resize=0))
-            yield ids_at(step, n=len(source), batch=batch, seed=task.seed).to(device), embed(task.encoder, x, task.precision)
+            ids = ids_at(step, n=len(source), batch=batch, seed=task.seed, order=None if memory is not None else source.order)
+            yield ids.to(device), embed(task.encoder, x, task.precision)
 
 
 def _values(task: Task) -> Input:
