@@ -1,6 +1,7 @@
 """The compiled views beside the torch version, which says what they are: the same draws, the same values to 1e-5."""
 
 import builtins
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+import byol
+from byol import run as runs
 from byol import views
 from byol.encoders import Input
 from byol.views import named
@@ -231,15 +234,15 @@ def test_views_are_compiled_once_for_all_processes_also_where_the_package_cannot
         copy.write_bytes(path.read_bytes())
     (tmp_path / "byol" / "views" / "__pycache__").write_text("")
     code = """if True:
-        import numpy as np
+        import numpy, sys
         from byol.views import compiled
-        compiled._clipped(np.float32(2))
-        assert compiled.__file__.startswith(%r), compiled.__file__
-    """ % str(tmp_path)
+        compiled._clipped(numpy.float32(2))
+        assert compiled.__file__.startswith(sys.argv[1]), compiled.__file__
+    """
     cache = tmp_path / "cache"
     env = os.environ | {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(cache), "HOME": str(tmp_path)}
     env.pop("NUMBA_CACHE_DIR", None)
-    subprocess.run([sys.executable, "-c", code], check=True, env=env, cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=env, cwd=tmp_path)
     assert list(cache.rglob("*.nbi"))
 
 
@@ -250,3 +253,26 @@ def test_no_value_leaves_the_range():
         assert float(view.min()) >= 0
         assert float(view.max()) <= 1
         assert np.isfinite(view.numpy()).all()
+
+
+ASKED = {"encoder": "small-w8", "epochs": 2, "batch_size": 32, "limit": 64, "device": "cpu", "precision": "fp32"}
+ASKED |= {"set": ("checkpoint_minutes=0", "log_steps=1", "hidden=16", "dim=8", "channels_last=true")}
+
+
+def losses(run):
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+
+
+@needs_numba
+def test_a_run_by_numba_loses_as_one_by_torch_and_neither_goes_on_as_the_other(tmp_path, monkeypatch):
+    by_numba = byol.train("digits", tmp_path / "numba", **ASKED).run
+    monkeypatch.setattr(named, "has_numba", lambda: False)
+    monkeypatch.setattr(views, "has_numba", lambda: False)
+    by_torch = byol.train("digits", tmp_path / "torch", **ASKED).run
+    assert [json.loads((run / "config.json").read_text())["views"] for run in (by_numba, by_torch)] == ["numba", "torch"]
+    assert losses(by_numba) == pytest.approx(losses(by_torch), rel=1e-4)
+    with pytest.raises(ValueError, match=r"numba began with views made by numba.* `pip install 'byol\[numba\]'`"):
+        byol.resume(by_numba)
+    monkeypatch.undo()
+    assert not runs.reopen(by_torch).views.compiled
+    assert runs.reopen(by_numba).views.compiled

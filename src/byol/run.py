@@ -143,7 +143,8 @@ def _decide(
     encoder_input = Input(
         channels=source.channels, size=s.image_size, mean=mean, std=std, low=float(stats.low), high=float(stats.high), resize=resize
     )
-    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+    compiled = None if facts.device == "cpu" else False
+    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, compiled=compiled, **plan.views)  # type: ignore[arg-type]
     notes: tuple[str, ...] = ()
     if s.pretrained:
         notes = (f"weights: {encoders.pretrained_note(s.encoder)}",)
@@ -256,6 +257,7 @@ def create(session: Session, out: Path) -> None:
         "machine": machine(),
     }
     versions["threads"] = torch.get_num_threads()
+    versions["views"] = "numba" if session.views.compiled else "torch"
     versions["folder"] = os.getcwd()  # a relative path of the data begins there
     write_json(out / "config.json", {"request": dataclasses.asdict(session.request), **versions})
     write_json(out / "data.json", session.data_json())
@@ -293,7 +295,12 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
             "put it back as it was, or start a new run"
         )
     s = plan.settings
-    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+    compiled = asked.get("views") == "numba"  # as it began: the other way the views are the same to 1e-5, and not bit for bit
+    if compiled and not views.has_numba():
+        raise ValueError(
+            f"{out} began with views made by numba, which is missing or broken here; run `pip install 'byol[numba]'`, then resume"
+        )
+    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, compiled=compiled, **plan.views)  # type: ignore[arg-type]
     found_then = [Skipped(**s) for s in then.get("skipped", ())]  # type: ignore[attr-defined]  # also what training came upon
     skipped = list(dict.fromkeys([*source.skipped, *found_then]))
     session = Session(request, plan, source, view_plan, Input.from_json(plan.input), memory, skipped, encoder)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
@@ -127,14 +127,12 @@ def views(x: Tensor, boxes: Tensor, program: Program, input: Input, out: Tensor)
 
 def _exact(function: _Function) -> _Function:
     """Compiled as written, and kept on the disk for the next process."""
-    compiled: _Function = numba.njit(nogil=True, cache=True)(function)
-    return compiled
+    return cast(_Function, numba.njit(nogil=True, cache=True)(function))
 
 
 def _fast(function: _Function) -> _Function:
     """Compiled with sums in any order and fused multiplications; NaN stays NaN."""
-    compiled: _Function = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})(function)
-    return compiled
+    return cast(_Function, numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})(function))
 
 
 # Numbers below are float32 by name: a plain 1.0 would turn the arithmetic into float64.
@@ -184,7 +182,8 @@ def _cut(x: Floats, boxes: Ints, mirrored: NDArray[np.bool_], low: np.float32, f
         taps = _weights(wide, size, mirrored[b], first, weight)
         row_taps = _weights(high, size, False, first_row, row_weight)
         # What lies beyond the box has no weight, and must be no number left from before, which might be NaN.
-        columns[wide : wide + most], rows[high : high + most] = _ZERO, _ZERO
+        _clear(columns, wide, wide + most)
+        _clear(rows, high, high + most)
         for c in range(x.shape[1]):
             for start in range(0, high, _BAND):
                 count = min(_BAND, high - start)
@@ -198,6 +197,14 @@ def _cut(x: Floats, boxes: Ints, mirrored: NDArray[np.bool_], low: np.float32, f
                     for j in range(size):
                         line[j] = band[j, i]
             _down(rows, first_row, row_weight, row_taps, low, factor, out[b, c])
+
+
+@_fast
+def _clear(rows: Floats, start: int, stop: int) -> None:
+    for i in range(start, stop):
+        line = rows[i]
+        for j in range(len(line)):
+            line[j] = _ZERO
 
 
 @_fast
@@ -266,7 +273,8 @@ def _change(codes: NDArray[np.uint8], values: Floats, gray: Floats, mean: Floats
             if code == _ADD:
                 _affine(x, one, v)
             elif code == _SCALE:
-                shift[:] = _ZERO
+                for c in range(count):
+                    shift[c] = _ZERO
                 _affine(x, v, shift)
             elif code in (_CONTRAST, _CONTRAST_OF_GRAY):
                 _centres(out[b], gray, code == _CONTRAST_OF_GRAY, shift)
@@ -302,9 +310,9 @@ def _affine(x: Floats, factor: Floats, shift: Floats) -> None:
 @_fast
 def _centres(x: Floats, gray: Floats, of_gray: bool, mean: Floats) -> None:
     """The mean of each channel, or that of the gray image for all of them."""
-    count, size, total = len(x), x.shape[1], 0.0
-    for c in range(count):
-        total = 0.0  # float64: rows are added up in float32
+    size = x.shape[1]
+    for c in range(len(x)):
+        total = np.float64(0)  # rows are added up in float32, and their sums in float64
         for i in range(size):
             row = _ZERO
             for j in range(size):
@@ -312,7 +320,11 @@ def _centres(x: Floats, gray: Floats, of_gray: bool, mean: Floats) -> None:
             total += row
         mean[c] = np.float32(total / (size * size))
     if of_gray:
-        mean[:] = (mean * gray).sum()
+        luma = _ZERO
+        for c in range(len(x)):
+            luma += mean[c] * gray[c]
+        for c in range(len(x)):
+            mean[c] = luma
 
 
 @_fast
@@ -373,28 +385,42 @@ def _between(v: np.float32) -> np.float32:
 def _blur(x: Floats, sigma: np.float32, reach: int, reflect: bool, spare: Floats) -> None:
     """`blur.blur`: across the rows into `spare` (3 S, S), and down its columns back into x (C, S, S)."""
     size = x.shape[1]
-    half = np.empty(reach + 1, np.float32)
+    half, total = np.empty(reach + 1, np.float32), -_ONE
     for d in range(reach + 1):
         half[d] = math.exp(-_HALF * np.float32(d * d) / (sigma * sigma))
-    half /= _TWO * half.sum() - half[0]
+        total += _TWO * half[d]
+    for d in range(reach + 1):
+        half[d] /= total
+    last = reach + size - 1
     line = np.zeros(size + 2 * reach, np.float32)  # zero beyond the border, or reflected
     for c in range(len(x)):
         for i in range(size):
-            line[reach : reach + size] = x[c, i]
-            for d in range(1, reach + 1 if reflect else 1):
-                line[reach - d], line[reach + size - 1 + d] = x[c, i, d], x[c, i, size - 1 - d]
+            of = x[c, i]
+            for j in range(size):
+                line[reach + j] = of[j]
+            if reflect:
+                for d in range(1, reach + 1):
+                    line[reach - d], line[last + d] = of[d], of[size - 1 - d]
             _blur_row(line, half, reach, spare[reach + i])
-        spare[:reach], spare[reach + size : size + 2 * reach] = _ZERO, _ZERO
-        for d in range(1, reach + 1 if reflect else 1):
-            spare[reach - d], spare[reach + size - 1 + d] = spare[reach + d], spare[reach + size - 1 - d]
+        if reflect:
+            for d in range(1, reach + 1):
+                _weigh(spare[reach + d], _ONE, spare[reach - d])
+                _weigh(spare[last - d], _ONE, spare[last + d])
+        else:
+            _clear(spare, 0, reach)
+            _clear(spare, last + 1, last + 1 + reach)
         _blur_columns(spare, half, reach, x[c])
 
 
 @_fast
-def _blur_row(line: Floats, half: Floats, reach: int, out: Floats) -> None:
-    w = half[0]
+def _weigh(a: Floats, weight: np.float32, out: Floats) -> None:
     for j in range(len(out)):
-        out[j] = w * line[reach + j]
+        out[j] = weight * a[j]
+
+
+@_fast
+def _blur_row(line: Floats, half: Floats, reach: int, out: Floats) -> None:
+    _weigh(line[reach:], half[0], out)
     for d in range(1, reach + 1):
         w, a, b = half[d], line[reach - d :], line[reach + d :]
         for j in range(len(out)):
@@ -405,9 +431,8 @@ def _blur_row(line: Floats, half: Floats, reach: int, out: Floats) -> None:
 def _blur_columns(rows: Floats, half: Floats, reach: int, out: Floats) -> None:
     n = out.shape[1]
     for i in range(len(out)):
-        to, w, middle = out[i], half[0], rows[reach + i]
-        for j in range(n):
-            to[j] = w * middle[j]
+        to = out[i]
+        _weigh(rows[reach + i], half[0], to)
         for d in range(1, reach + 1):
             w, a, b = half[d], rows[reach + i - d], rows[reach + i + d]
             for j in range(n):
@@ -432,7 +457,9 @@ def _gamma(x: Floats, power: np.float32) -> None:
 def _stretch(x: Floats) -> None:
     """Each channel by itself, as `channels.stretch`."""
     for c in range(len(x)):
-        low, high = x[c].min(), x[c].max()
+        low, high = x[c, 0], x[c, 0]
+        for p in range(x.shape[1]):
+            low, high = min(low, x[c, p]), max(high, x[c, p])
         if high - low > _FLAT:
             for p in range(x.shape[1]):
                 x[c, p] = (x[c, p] - low) / (high - low)

@@ -61,7 +61,7 @@ def load(
     if color not in (None, "rgb", "channels"):
         raise ValueError(f"color {color!r} is not known; give 'rgb' or 'channels'")
     if compiled and not has_numba():
-        raise ValueError("views can be compiled only with numba, which is not here or does not work; get it with `pip install 'byol[numba]'`")
+        raise ValueError("views can be compiled only by numba, which is missing or broken here; run `pip install 'byol[numba]'`")
     dialect, pipelines = _PLANS[name]
     return ViewPlan(
         name=name,
