@@ -205,10 +205,10 @@ def at_32(count: int, rounds: int) -> Figures:
         transform, plain = lightly_transform(32), lightly_transform(32, blur=False)
         jobs["lightly BYOLTransform"] = lambda: [transform(p) for p in pictures]
         jobs["lightly BYOLTransform, no blur"] = lambda: [plain(p) for p in pictures]
-    for name, blur in (("torchvision", ""), ("small", ", no blur")):
+    for name, note in (("torchvision", ""), ("small", ", no blur")):
         for by, plan in plans(name, 32):
             feed = MemoryFeed(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), plan, INPUT, batch=count, seed=0, device="cpu")
-            jobs[f"byol{by}{blur}"] = lambda feed=feed: next(feed(0, 1))
+            jobs[f"byol{by}{note}"] = lambda feed=feed: next(feed(0, 1))
     figures = rates(jobs, count, rounds)
     show("Images of 32 px in memory to two views, one core", "pairs/s", figures, "lightly BYOLTransform")
     return figures
