@@ -91,8 +91,7 @@ LIGHTLY = "lightly BYOLTransform, all of it"
 def at_224(source: Source, rounds: int) -> Figures:
     """JPEG files to two views of 224 px: decoding alone, the host stage, everything."""
     blobs, n = encoded(source), len(source)
-    plan = views.load("torchvision", size=224)
-    host = HostBatches(source, plan, n=n, batch=n, seed=0)
+    host = HostBatches(source, views.load("torchvision", size=224), n=n, batch=n, seed=0)
     ids, crops, _ = host[0]
     jobs: dict[str, Job] = decoders(blobs)
     if peer("lightly"):
@@ -102,11 +101,18 @@ def at_224(source: Source, rounds: int) -> Figures:
     jobs["floor of the device stage: 8-bit crops read and float views written, once"] = lambda: floats.copy_(crops)
     jobs["byol, decode only"] = lambda: [read_image(b) for b in blobs]
     jobs["byol, host stage"] = lambda: host[0]
-    jobs["byol, device stage"] = lambda: plan.device(crops, ids, 0, 0, INPUT)
-    jobs["byol, both stages"] = lambda: plan.device(host[0].crops, ids, 0, 0, INPUT)
+    for by, plan in plans("torchvision", 224):
+        jobs[f"byol{by}, device stage"] = lambda plan=plan: plan.device(crops, ids, 0, 0, INPUT)
+        jobs[f"byol{by}, both stages"] = lambda plan=plan: plan.device(host[0].crops, ids, 0, 0, INPUT)
     figures = rates(jobs, n, rounds)
     show("JPEG of 500x375 to two views of 224 px, one core", "images/s", figures, LIGHTLY)
     return figures
+
+
+def plans(name: str, size: int) -> list[tuple[str, views.ViewPlan]]:
+    """The plan as torch makes its views, and as numba does where it is installed."""
+    ways = {"": False} | ({", numba": True} if peer("numba") else {})
+    return [(by, views.load(name, size=size, compiled=compiled)) for by, compiled in ways.items()]
 
 
 def decoders(blobs: list[bytes]) -> dict[str, Job]:
@@ -199,9 +205,10 @@ def at_32(count: int, rounds: int) -> Figures:
         transform, plain = lightly_transform(32), lightly_transform(32, blur=False)
         jobs["lightly BYOLTransform"] = lambda: [transform(p) for p in pictures]
         jobs["lightly BYOLTransform, no blur"] = lambda: [plain(p) for p in pictures]
-    for name, plan in (("byol", views.load("torchvision", size=32)), ("byol, no blur", views.load("small", size=32))):
-        feed = MemoryFeed(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), plan, INPUT, batch=count, seed=0, device="cpu")
-        jobs[name] = lambda feed=feed: next(feed(0, 1))
+    for name, note in (("torchvision", ""), ("small", ", no blur")):
+        for by, plan in plans(name, 32):
+            feed = MemoryFeed(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), plan, INPUT, batch=count, seed=0, device="cpu")
+            jobs[f"byol{by}{note}"] = lambda feed=feed: next(feed(0, 1))
     figures = rates(jobs, count, rounds)
     show("Images of 32 px in memory to two views, one core", "pairs/s", figures, "lightly BYOLTransform")
     return figures

@@ -127,6 +127,20 @@ def test_views_of_images_in_memory_are_their_crops_and_then_the_ops(name, channe
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
+def test_images_in_memory_are_blurred_as_far_as_crops_are():
+    plan, x, ids = views.load("paper", size=160, kernel=23, sigma=(2.0, 3.0), compiled=False), crops_of(2, 160)[0], torch.arange(2)
+    for ours, theirs in zip(plan.memory(x, ids, 1, 2, INPUT), plan.device(plan.crop(x, ids, 1, 2), ids, 1, 2, INPUT), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("compiled", [False, None])
+def test_a_flat_image_of_one_channel_stays_flat_though_its_crop_is_rounded(compiled):
+    plan, ids = views.load("paper", size=32, channels=1, gray=1.0, blur=0.0, compiled=compiled), torch.arange(40)
+    given = Input(channels=1, size=32, mean=(0.0,), std=(1.0,))
+    for view in plan.memory(torch.full((40, 1, 48, 48), 201, dtype=torch.uint8), ids, 0, 0, given):
+        assert float((view.amax((1, 2, 3)) - view.amin((1, 2, 3))).max()) < 1e-5
+
+
 @pytest.mark.parametrize("channels", [3, 1])
 def test_the_crops_given_stay_as_they_are_though_ops_work_in_place(channels):
     plan, ids = views.load("torchvision", size=24, channels=channels), torch.arange(60)

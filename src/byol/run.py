@@ -182,7 +182,8 @@ def _decide(
     encoder_input = Input(
         channels=source.channels, size=s.image_size, mean=mean, std=std, low=float(stats.low), high=float(stats.high), resize=resize
     )
-    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+    compiled = None if facts.device == "cpu" else False
+    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, compiled=compiled, **plan.views)  # type: ignore[arg-type]
     notes: tuple[str, ...] = ()
     if s.pretrained:
         notes = (f"weights: {encoders.pretrained_note(s.encoder)}",)
@@ -323,6 +324,7 @@ def create(session: Session, out: Path) -> None:
     }
     versions["threads"] = torch.get_num_threads()
     versions["processes"] = dist.size()
+    versions["views"] = views_by(session)
     versions["folder"] = os.getcwd()  # a relative path of the data begins there
     write_json(out / "config.json", {"request": dataclasses.asdict(session.request), **versions})
     write_json(out / "data.json", session.data_json())
@@ -355,17 +357,23 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
     """The session of a run folder, as it was decided then; ValueError if the folder is no run or its data has changed."""
 
     def read() -> dict[str, object]:
-        plan, asked, then = read_plan(out), read_json(out / "config.json"), read_json(out / "data.json")
+        plan, asked = read_plan(out), read_json(out / "config.json")
         dist.divides(plan.settings.batch_size)
-        return {"plan": plan.to_json(), "request": asked.get("request"), "folder": asked.get("folder"), "data": then, "run": str(out)}
+        kept = {key: asked.get(key) for key in ("request", "folder", "views")}
+        return {"plan": plan.to_json(), "data": read_json(out / "data.json"), "run": str(out), **kept}
 
     return _from_note(dist.from_first(read), progress, encoder)
 
 
 def _note(session: Session) -> dict[str, object]:
-    """What another process needs to build the same session."""
-    request = dataclasses.asdict(session.request)
-    return {"plan": session.plan.to_json(), "request": request, "folder": os.getcwd(), "data": session.data_json(), "run": "the run"}
+    """What another process needs to build the same session, as in a run's files."""
+    kept = {"request": dataclasses.asdict(session.request), "folder": os.getcwd(), "views": views_by(session)}
+    return {"plan": session.plan.to_json(), "data": session.data_json(), "run": "the run", **kept}
+
+
+def views_by(session: Session) -> str:
+    """What makes the views: results are the same to 1e-5, and not bit for bit."""
+    return "numba" if session.views.compiled else "torch"
 
 
 def _from_note(note: dict[str, Any], progress: Progress, encoder: nn.Module | None) -> Session:
@@ -380,8 +388,13 @@ def _from_note(note: dict[str, Any], progress: Progress, encoder: nn.Module | No
             "put it back as it was, or start a new run"
         )
     s = plan.settings
+    compiled = note["views"] == "numba"  # as it began
+    if compiled and not views.has_numba():
+        raise ValueError(
+            f"{out} began with views made by numba, which is missing or broken here; run `pip install 'byol[numba]'`, then resume"
+        )
     try:
-        view_plan = views.load(s.views, size=s.image_size, channels=source.channels, **plan.views)  # type: ignore[arg-type]
+        view_plan = views.load(s.views, size=s.image_size, channels=source.channels, compiled=compiled, **plan.views)  # type: ignore[arg-type]
         # Also what training came upon.
         found_then = stored.convert(then.get("skipped", []), list[Skipped], "skipped")
         encoder_input = Input.from_json(plan.input)

@@ -1,5 +1,6 @@
 """Views: what the networks see of an image. Named plans of random crops and colour changes, batched, random for every sample."""
 
+from byol.views.named import has_numba as has_numba
 from byol.views.named import load as load
 from byol.views.named import names as names
 from byol.views.pipeline import Pipeline as Pipeline

@@ -72,7 +72,7 @@ def _shifted(x: Tensor, half: Tensor, reach: int, border: Border) -> Tensor:
 def _banded(x: Tensor, half: Tensor, reach: int, border: Border) -> Tensor:
     """Products with banded matrices, a block of rows or columns at a time."""
     batch, channels, height, wide = x.shape
-    across = torch.empty_like(x).view(batch, channels * height, wide)
+    across = x.new_empty(batch, channels * height, wide)  # in this order whatever the order of x: a crop's lines hold all channels
     lines = x.reshape(batch, channels * height, wide)
     for out, near, index in _blocks(wide, reach, border, x.device):
         across[:, :, out] = torch.bmm(lines[:, :, near], _band(half, index).mT)
@@ -80,7 +80,7 @@ def _banded(x: Tensor, half: Tensor, reach: int, border: Border) -> Tensor:
     down = torch.empty_like(columns)
     for out, near, index in _blocks(height, reach, border, x.device):
         down[:, out] = torch.bmm(_band(half, index).repeat_interleave(channels, 0), columns[:, near])
-    return down.view_as(x)
+    return down.view(x.shape)
 
 
 def _band(half: Tensor, index: tuple[Tensor, ...]) -> Tensor:

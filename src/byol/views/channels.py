@@ -10,7 +10,7 @@ from torch import Tensor
 
 from byol.views.draws import spread
 
-_TINY = 1e-12
+FLAT = 2e-6  # a range of values below it is what rounding left of none
 
 
 def towards_mean(x: Tensor, u: Tensor, strength: float) -> Tensor:
@@ -39,5 +39,5 @@ def stretch(x: Tensor, u: Tensor) -> Tensor:
     """Contrast stretched until the darkest pixel is 0 and the brightest 1: for grayscale, one channel; a flat image stays."""
     low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
     span = high - low
-    varied = (span > _TINY).to(x.dtype)
+    varied = (span > FLAT).to(x.dtype)
     return torch.sub(x, low * varied).div_(span * varied + (1 - varied))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
 
 from byol.views.palette import Color, Dialect
 from byol.views.pipeline import Pipeline, field_names
@@ -28,7 +30,21 @@ def names() -> list[str]:
     return list(_PLANS)
 
 
-def load(name: str, *, size: int, channels: int = 3, color: Color | None = None, **changes: Change) -> ViewPlan:
+@cache
+def has_numba() -> bool:
+    """Whether numba is here and works: it refuses a NumPy that is newer than it knows."""
+    if find_spec("numba") is None:
+        return False
+    try:
+        import numba  # noqa: F401
+    except Exception:  # also what its own libraries raise: views must not need what is optional
+        return False
+    return True
+
+
+def load(
+    name: str, *, size: int, channels: int = 3, color: Color | None = None, compiled: bool | None = None, **changes: Change
+) -> ViewPlan:
     """The named plan for images of `size` px and so many channels; `changes` set fields of all its pipelines.
 
     paper        T and T' of Grill et al. 2020, appendix B, with the ops of the released JAX code
@@ -37,12 +53,15 @@ def load(name: str, *, size: int, channels: int = 3, color: Color | None = None,
     crop         random resized crop and flip alone; the ablation "crop only" (Grill et al. 2020, section 5)
 
     `color`: "rgb" for red, green and blue (the default with 3 channels), "channels" for any other (see `describe`).
+    `compiled`: whether views on a CPU are made by numba, the same to 1e-5 and faster; by default where it is installed.
     A probability may be True or False. Unknown names and values out of range are a ValueError.
     """
     if name not in _PLANS:
         raise ValueError(f"there is no view plan {name!r}{_near(name, names())}; there are {', '.join(names())}")
     if color not in (None, "rgb", "channels"):
         raise ValueError(f"color {color!r} is not known; give 'rgb' or 'channels'")
+    if compiled and not has_numba():
+        raise ValueError("views can be compiled only by numba, which is missing or broken here; run `pip install 'byol[numba]'`")
     dialect, pipelines = _PLANS[name]
     return ViewPlan(
         name=name,
@@ -51,6 +70,7 @@ def load(name: str, *, size: int, channels: int = 3, color: Color | None = None,
         channels=channels,
         color=color or ("rgb" if channels == 3 else "channels"),
         pipelines=tuple(_changed(p, changes) for p in pipelines),
+        compiled=has_numba() if compiled is None else compiled,
     )
 
 

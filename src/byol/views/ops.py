@@ -15,7 +15,7 @@ from torch import Tensor
 from byol.views.draws import spread
 
 GRAY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # of both dialects; they sum to 0.9999
-_TINY = 1e-12
+TINY = 1e-12
 
 
 def flip(x: Tensor, u: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def contrast_of_gray(x: Tensor, u: Tensor, strength: float) -> Tensor:
 def saturation_hsv(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """HSV's s becomes clip(s U(1-s', 1+s'), 0, 1): the paper's. With v = max, c = max - min: x' = v - (v-x) min(f, v/c)."""
     high, low = extremes(x)
-    chroma = (high - low).clamp_(min=_TINY)
+    chroma = (high - low).clamp_(min=TINY)
     factor = torch.minimum(high / chroma, spread(u, 1 - strength, 1 + strength))
     return x.sub_(high).mul_(factor).add_(high)
 
@@ -70,7 +70,7 @@ def hue(x: Tensor, u: Tensor, strength: float) -> Tensor:
     angle = torch.add(green, blue).sub_(red).add_(high).sub_(low, alpha=2)
     cold = torch.sub(green, blue)
     chroma = torch.sub(high, low)
-    angle.div_(chroma.clamp(min=_TINY))
+    angle.div_(chroma.clamp(min=TINY))
     angle = torch.copysign(angle, cold, out=cold).add_(spread(u, -6 * strength, 6 * strength))
     angle.sub_(angle.div(6).floor_(), alpha=6)  # back into [0, 6)
     # Each channel is a trapezium in the angle: red is min + chroma clip(|angle - 3| - 1, 0, 1), green and blue are

@@ -14,6 +14,7 @@ from byol.encoders import Input
 from byol.views import boxes, chain, crop, draws
 from byol.views.blur import Border, radius
 from byol.views.boxes import rescaled
+from byol.views.ops import GRAY_WEIGHTS
 from byol.views.palette import Color, Dialect, palette
 from byol.views.pipeline import Pipeline
 from byol.views.words import describe
@@ -34,6 +35,7 @@ class ViewPlan:
     channels: int
     color: Color
     pipelines: tuple[Pipeline, ...]
+    compiled: bool = False  # on a CPU by numba (compiled.py), the same to 1e-5; needs the extra
 
     def __post_init__(self) -> None:
         if not self.pipelines:
@@ -96,6 +98,8 @@ class ViewPlan:
             for number, view in enumerate(views):
                 u = draws.for_view(seed, epoch, number, ids, self._drawn())
                 cut = self._cut(number, u, height, width)
+                if self._by_numba(x, cut, number, u, input, view):
+                    continue
                 for part in _parts(x, max(x[0].numel(), view[0].numel())):
                     raw = crop.resize_batch(x[part], cut[part], self.size)
                     changed = chain.augment(input.scale(raw), u[part], self._rounds(number, u[part], x.device))
@@ -112,26 +116,42 @@ class ViewPlan:
         Give `ids` as the loader does, on the CPU: then no step waits for the device. Call it outside autocast, whose half precision
         would reach the blur's products.
         """
-        return tuple(self._views(crops, ids, seed, epoch, input, input.normalise))
+        return tuple(self._views(crops, ids, seed, epoch, input, None))
 
     def describe(self) -> list[str]:
         """What each view does, in words, at most 80 columns a line."""
         return describe(self)
 
-    def _views(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input, last: Last) -> list[Tensor]:
-        """The ops of every view, a part of the batch at a time, and what is done to their results."""
+    def _views(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input, last: Last | None) -> list[Tensor]:
+        """The ops of every view, a part of the batch at a time, and what is done to their results: none, they are normalised."""
         if len(crops) != len(self.pipelines):
             raise ValueError(f"the view plan {self.name} makes {len(self.pipelines)} views; the crops hold {len(crops)}")
         self._check(crops.shape[1], crops.shape[2], ids)
-        views = [torch.empty_like(raw, dtype=torch.float32) for raw in crops]
+        views = [torch.empty(raw.shape, device=raw.device) for raw in crops]
+        whole = torch.tensor([0, 0, self.size, self.size]).expand(len(ids), 4)
         # The views themselves are ordinary tensors: networks that learn cannot take those made in this mode, whose calls cost less.
         with torch.inference_mode():
             for number, raw in enumerate(crops):
                 u = draws.for_device(seed, epoch, number, ids, self._drawn())
+                if last is None and self._by_numba(raw, whole, number, u, input, views[number]):
+                    continue
                 for part in _parts(raw, raw[0].numel()):
                     x = chain.augment(input.scale(raw[part]), u[part], self._rounds(number, u[part], raw.device))
-                    last(x, views[number][part])
+                    (last or input.normalise)(x, views[number][part])
         return views
+
+    def _by_numba(self, x: Tensor, cut: Tensor, view: int, u: Tensor, input: Input, out: Tensor) -> bool:
+        """Whether `out` holds the view now: where the plan is compiled, and these images are what it can read."""
+        # The compiled loop checks no bounds: crops of another size are for the torch version to judge.
+        if not self.compiled or x.device.type != "cpu" or out.shape[2:] != (self.size, self.size):
+            return False
+        from byol.views import compiled  # imports numba, which takes most of a second
+
+        if not compiled.supports(x):
+            return False
+        gray = GRAY_WEIGHTS if self.color == "rgb" else (1 / self.channels,) * self.channels
+        compiled.views(x, cut, compiled.program(self._rounds(view, u, x.device), u, gray), input, out)
+        return True
 
     def _rounds(self, view: int, u: Tensor, device: torch.device) -> list[chain.Round]:
         p = self.pipelines[view]
