@@ -111,9 +111,10 @@ class LARS(torch.optim.Optimizer):
             torch._foreach_add_(params, buffers, alpha=-group["lr"])
         else:
             bad = found != 0
-            torch._foreach_mul_(buffers, torch.where(bad, 1.0, group["momentum"]))
+            momentum, rate = (buffers[0].new_full((), group[name]) for name in ("momentum", "lr"))
+            torch._foreach_mul_(buffers, momentum.masked_fill(bad, 1))
             torch._foreach_add_(buffers, [g.masked_fill(bad, 0) for g in grads])
-            torch._foreach_add_(params, torch._foreach_mul(buffers, torch.where(bad, 0.0, -group["lr"])))
+            torch._foreach_sub_(params, torch._foreach_mul(buffers, rate.masked_fill(bad, 0)))
 
 
 def make(

@@ -232,7 +232,9 @@ def resolve(request: Request, facts: Facts, method_config: type, view_options: t
 def _common(request: Request, facts: Facts) -> Choices:
     """What every recipe shares unless it says otherwise."""
     c = Choices().put("the usual", momentum=0.9, trust_coefficient=1e-3, accumulate=1)
-    c.put("at most 5 minutes are lost to a kill", checkpoint_minutes=5.0).put("a line every 20 updates", log_steps=20)
+    c.put("a kill costs 5 minutes, or more where a checkpoint takes over 3 s to write", checkpoint_minutes=5.0).put(
+        "a line every 20 updates", log_steps=20
+    )
     c.put("measured on the data", mean="data", std="data")
     if request.precision == "auto":
         precision = "bf16" if facts.bf16_gain >= PAYS else "fp32"

@@ -113,6 +113,7 @@ class Loop:
         self.collapsed = False
         self.broken = 0  # updates in a row that were left out, once they are too many
         self._saved = self._logged = time.monotonic()
+        self._cost = 0.0  # seconds that the last checkpoint took
         self._logged_step = start
         self._unwritten, self._trouble = "", ""  # lines that the disk did not take, and why it did not
         counts = dist.from_first(lambda: vars(checkpoint.counts(run, start)))
@@ -254,9 +255,12 @@ class Loop:
             self._unwritten = ""
 
     def maybe_save(self, done: int, *, force: bool) -> None:
-        """A checkpoint if it is time. One that cannot be written is tried again when the next is due; raises OSError if forced."""
-        due = time.monotonic() - self._saved >= self.plan.settings.checkpoint_minutes * 60
-        if dist.rank() or not (force or due):
+        """A checkpoint if it is time. One that cannot be written is tried again when the next is due; raises OSError if forced.
+
+        Where writing takes long they come less often, up to ten times, so that no more than a hundredth of the time goes into them.
+        """
+        began, seconds = time.monotonic(), self.plan.settings.checkpoint_minutes * 60
+        if dist.rank() or not (force or began - self._saved >= max(seconds, min(99 * self._cost, 10 * seconds))):
             return
         try:
             self._save(done)
@@ -266,6 +270,7 @@ class Loop:
                 raise
             self._trouble = _unsaved(error)
         self._saved = time.monotonic()
+        self._cost = self._saved - began
 
     def _save(self, done: int) -> None:
         # The log first: no line of an update before the checkpoint may be missing, whenever the power goes.
