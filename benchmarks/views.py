@@ -233,9 +233,8 @@ def feeding(source: Source, rounds: int) -> Figures:
 
 def steady(source: Source, steps: int, workers: int) -> float:
     """Images a second of a feed, without what it takes to start."""
-    feed = HostFeed(
-        source, views.load("torchvision", size=224, compiled=False), INPUT, batch=len(source), seed=0, device="cpu", workers=workers
-    )
+    plan = views.load("torchvision", size=224, compiled=False)
+    feed = HostFeed(source, plan, INPUT, batch=len(source), seed=0, device="cpu", workers=workers)
     batches = feed(0, steps)
     next(batches)
     began = time.perf_counter()
