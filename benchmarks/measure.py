@@ -26,17 +26,24 @@ class Time:
     worst: float
 
 
-def side_by_side(jobs: Mapping[str, Job], *, rounds: int = 7, warm: int = 1, wait: Job = lambda: None) -> dict[str, Time]:
-    """Each job once a round; the first `warm` rounds are not counted. `wait` is called before each clock is read."""
+def side_by_side(
+    jobs: Mapping[str, Job],
+    *,
+    rounds: int = 7,
+    warm: int = 1,
+    wait: Job = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Time]:
+    """Each job once a round; the first `warm` rounds are not counted. `wait` is called before each `clock` is read, in seconds."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(warm + rounds):
         for name, job in jobs.items():
             wait()
-            began = time.perf_counter()
+            began = clock()
             job()
             wait()
             if number >= warm:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(clock() - began)
     return {name: Time(statistics.median(s), min(s), max(s)) for name, s in seconds.items()}
 
 
