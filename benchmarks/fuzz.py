@@ -215,6 +215,8 @@ def encoder_file(part: str) -> tuple[Callable[[], list[bytes]], Callable[[Path],
     def make(work: Path) -> Run:
         from byol.encoders import load_weights
 
+        import timm  # noqa: F401  # takes seconds, which are not the input's
+
         weights, about = files()
 
         def run(data: bytes) -> object:
@@ -422,6 +424,7 @@ class Target:
 
     def __init__(self, run: Run, work: Path) -> None:
         self.run, self.work = run, work
+        self.silent = io.StringIO()
         self.inputs = self.refused = 0
         self.slowest = 0.0
         self.found: dict[str, str] = {}
@@ -430,7 +433,7 @@ class Target:
         began = time.monotonic()
         self.inputs += 1
         try:
-            with warnings.catch_warnings(), contextlib.redirect_stderr(None):
+            with warnings.catch_warnings(), contextlib.redirect_stderr(self.silent):
                 warnings.simplefilter("ignore")
                 self.run(data)
         except Exception as error:

@@ -1,10 +1,12 @@
 """Every reader of benchmarks/fuzz.py with mutations that hypothesis draws, and the inputs that the fuzzer once found."""
 
+import base64
 import importlib.util
 import io
 import os
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,30 @@ def test_an_error_of_the_system_inside_an_archive_is_of_its_bytes(tmp_path):
     assert source.names == ["a.png"]
     assert "damaged in the archive" in source.skipped[0].reason
     assert os.path.getsize(tmp_path / "a.zip") == len(data)
+
+
+# Parquet files of 690 bytes, as the program found them: a column that is shorter than the other; places that the dictionary does not have.
+SHORTER = (
+    "c-n1}!A{#i5Qb;h&I(Xe1=O{?!m4}#i$e$mL4**OF%3`}D2aqnB`zjJPEjBx3Gfm<_CYvts`>zZiatkAomodoX&K2o<9}wpoz?CswyN6IHND-"
+    "?O2Y!cVpsrx^-6Y|irLL7dloi0(4gOHzf6@S`czPZm4Z$91=}z`PnB~^l2#?8vjl_=bl4!r=r@}VW!lMz-Bq7)3)=e&Cs!PjeTPacYBpq);|ND;*X(YAuZHb"
+    "z=O)oE=;E^U-7Fb(m!T0*nH37X<g(KnE1oieDMt|KqS*pfGI_n0p7NfA_bj4|Xy&y;m@-"
+    "eSCD2kLx9hz#%0!?D8o|W`m+xkIUxoKgM88G!L;QP=|7k_0NtZ|bPR-Gb_fvui{35nmpU!vkGy1>88e0w7nwZ;1#7B%%+(%4tFSS}6BOY_Ghxow?Q;&I=M|M"
+    "5ACg?T=_5HdPEu@YUJ7aP9`TVGN$-l?8zKL;@`3Hz?d_RUwnwn>JzQY%zj`ur^yH^J(PFtpV@WU(_+}(FZtL-"
+    "dXO$LMhWBAY+48Qbm!;M;Hy;3!0x=FrFK~Le7Uh5y-pM_Z"
+)
+BEYOND = (
+    "c-obc-AV#M6vxlZu7iezO0(?H5?<8eh4e*<gg0kR?ZZk1k)RthSqb|9g<hh|9;B<Tq6g?HdXBC-Gb?HzHyzkHXZ~}}Z_Z(-"
+    "fvqiR%YrP{rI3&TSkA@(U~~QcHe`vNZSA#S0ts?Sx_Qb>(I>nD<YMN)jhTXUnlcwwIjw?mYZVCX$!wkKY(g&<EjsCS$J$-"
+    "pX<SA+b2y%}NOmnsF{ngVqb!SAT-vI%3$7UT2K}3^v_U4<xNBo~JXnLeM`=cg4ZD~9;Y4wS@>JdjPbSqah?H{ed&-"
+    "yG5zaGnUYLL3$Nw5a<*9Ly9B4_AD>*AlC?5nt=W)?(hWE&vC+2@L|Bd~e<2Nm-Y24N=zEZItciuTD&rM>hb=KL7W^_N;hPDD~Yhq-"
+    "_hz}TqSVau692zYM5KnYaMm#ja%wrTrky%f#30kC}Qmq)#Kq@%3wiZX{oulEU-"
+    "kzBJCI(H-uOaque*&8pHQT1YgKw=)?mGwuSG91q|L-XDC-u){^b{KOTE77I*Mo5"
+)
+
+
+@pytest.mark.parametrize(("stored", "words"), [(SHORTER, "3 paths and 0 labels"), (BEYOND, "indices invalid")])
+def test_a_parquet_list_whose_columns_do_not_fit_is_one_sentence(tmp_path, stored, words):
+    (tmp_path / "l.parquet").write_bytes(zlib.decompress(base64.b85decode(stored)))
+    with pytest.raises(ValueError, match="damaged Parquet") as told:
+        open_source(tmp_path / "l.parquet")
+    assert words in str(told.value)

@@ -155,6 +155,8 @@ def _parquet(spec: str, path: Path) -> _Table:
         at, labelled = _parquet_columns(spec, schema)
         cells = _column_of(path, schema.names[at])
         values = None if labelled is None else _column_of(path, schema.names[labelled])
+        if values is not None and len(values) != len(cells):
+            raise pyarrow.ArrowInvalid(f"{len(cells):,} paths and {len(values):,} labels")
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{spec} is a damaged Parquet file ({text[:80]}); write it again") from error
@@ -184,6 +186,7 @@ def _column_of(path: Path, name: str) -> list[object]:
     known: dict[object, object] = {}
     with pyarrow.parquet.ParquetFile(path, read_dictionary=[name]) as file:
         for batch in file.iter_batches(columns=[name], batch_size=65_536):
+            batch.validate(full=True)  # damaged bytes give places in the dictionary that it does not have
             column = batch.column(0)
             if pyarrow.types.is_dictionary(column.type):
                 texts = column.dictionary.to_pylist()

@@ -66,19 +66,30 @@ class Patience:
 
     def read(self, name: str, path: str, work: Callable[[], Result]) -> Result:
         """What `work` gives; an OSError that may pass is tried again, with growing pauses, until the time for it is used up."""
-        began, reason = self._clock(), ""
+        try:
+            found = work()
+        except OSError as error:
+            return self._again(name, path, work, error)
+        self._came(path)
+        return found
+
+    def _again(self, name: str, path: str, work: Callable[[], Result], error: OSError) -> Result:
+        began = self._clock()
         for pause in _pauses():
+            left = self._left(name, error, self._clock() - began)
+            if left <= 0:
+                raise error
+            reason = (error.strerror or str(error)).lower()
+            self._sleep(min(pause, left))
             try:
                 found = work()
-            except OSError as error:
-                left = self._left(name, error, self._clock() - began)
-                if left <= 0:
-                    raise
-                reason = (error.strerror or str(error)).lower()
-                self._sleep(min(pause, left))
-            else:
-                self._came(name, path, reason, self._clock() - began)
-                return found
+            except OSError as another:
+                error = another
+                continue
+            with self._lock:
+                self._waited.append(Waited(name, reason, round(self._clock() - began, 1)))
+            self._came(path)
+            return found
         raise AssertionError("there is always another pause")
 
     def waited(self) -> list[Waited]:
@@ -114,13 +125,9 @@ class Patience:
         """Whether the folder is there and one of the files that were read before can still be opened."""
         return os.path.isdir(self.folder) and (not self._good or any(map(_opens, tuple(self._good))))
 
-    def _came(self, name: str, path: str, reason: str, seconds: float) -> None:
-        if reason:
-            with self._lock:
-                self._waited.append(Waited(name, reason, round(seconds, 1)))
+    def _came(self, path: str) -> None:
         self._away_since, self._in_a_row = None, 0
-        if path not in self._good:
-            self._good.append(path)
+        self._good.append(path)
 
 
 def _pauses() -> Iterator[float]:
