@@ -106,11 +106,12 @@ def case(photos: Path, folder: Path, words: list[str], kills: int, draws: random
     while tally.kills.total() < kills:
         out = folder / f"run-{tally.runs}"
         while not (out / "encoder.json").exists():
+            before = written(out / PARTIAL)
             begun = (out / "plan.json").exists()  # the last file of those that a run begins with
             process = start(["resume", str(out)] if begun else ["train", str(photos), "--out", str(out), *words])
             if tally.kills.total() < kills and (moment := kill(process, out, draws, tally)):
                 tally.kills[moment] += 1
-                tally.inside += (out / PARTIAL).exists()
+                tally.inside += written(out / PARTIAL) not in (0, before)
             else:
                 to_the_end(process)
         tally.runs += 1
@@ -138,14 +139,15 @@ def kill(process: subprocess.Popen[str], out: Path, draws: random.Random, tally:
     """Kill the group at a random moment; returns which kind of moment, or nothing where the run was quicker."""
     moment = min(MOMENTS, key=lambda m: tally.kills[m])
     last = out / "last.safetensors"
-    before = last.stat().st_mtime_ns if last.exists() else 0
+    before = written(last)
     if moment == "start":
         wait_for(process, lambda: False, draws.uniform(0, 6))
     else:
-        wait_for(process, lambda: last.exists() and last.stat().st_mtime_ns != before)
+        wait_for(process, lambda: written(last) not in (0, before))
         wait_for(process, lambda: False, draws.uniform(0, 1.5))
     if moment == "checkpoint":
-        wait_for(process, (out / PARTIAL).exists)
+        stale = written(out / PARTIAL)  # of a kill before
+        wait_for(process, lambda: written(out / PARTIAL) not in (0, stale))
         time.sleep(draws.choice([0, draws.uniform(0, 0.01)]))
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -157,12 +159,17 @@ def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool], secon
     """Until something happened, the time is over or the process has ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
-        try:
-            if happened():
-                return
-        except FileNotFoundError:  # between two names of a file
-            pass
+        if happened():
+            return
         time.sleep(0.0002)
+
+
+def written(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def state(run: Path, photos: Path, evaluated: bool) -> dict[str, object]:

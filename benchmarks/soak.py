@@ -1,7 +1,7 @@
 """A long run of a tiny network: do memory, file handles and threads stay as they are?
 
     python benchmarks/soak.py                # 20,000 updates, a checkpoint every six seconds, ten evaluations: about a quarter of an hour
-    python benchmarks/soak.py --tiny         # 400 updates: some seconds
+    python benchmarks/soak.py --tiny         # 200 updates: some seconds
 
 The photos are files, read by one worker process. Sampled are the resident memory of this process and of the worker, open file handles and
 threads. A slope is fitted to the means of ten blocks of the last four fifths of the samples (samples beside each other are not
@@ -33,9 +33,9 @@ QUANTITIES = ("memory_mib", "worker_memory_mib", "handles", "threads")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--tiny", action="store_true", help="400 updates")
+    parser.add_argument("--tiny", action="store_true", help="200 updates")
     asked = parser.parse_args()
-    steps = 400 if asked.tiny else asked.steps
+    steps = 200 if asked.tiny else asked.steps
     torch.set_num_threads(1)  # threads that wait for each other on shared cores would make a long test of a short one
     with tempfile.TemporaryDirectory() as folder:
         photos, out = make(Path(folder, "photos")), Path(folder, "run")

@@ -10,7 +10,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_the_uninterrupted_o
 
 def test_no_file_handle_and_no_thread_is_left_behind():
     found = last_line("soak.py")
-    assert found["steps"] == 400
+    assert found["steps"] == 200
     assert found["evaluations"] == 2
     for name in ("handles", "threads"):
         assert found[name]["most"] <= found[name]["first"] + 2, name

@@ -387,10 +387,10 @@ def test_a_signal_of_a_scheduler_saves_the_run_and_asks_to_be_started_again(tmp_
 
     other = threading.Thread(target=scheduler)
     other.start()
-    call = byol("train", photos, "--out", out, "--epochs", 20, *TINY, *TINY_SET)
+    call = byol("train", photos, "--out", out, "--epochs", 12, *TINY, *TINY_SET)
     other.join()
     assert (call.code, call.err) == (75, "")
-    resumes_to_the_end(out, call.out, 80)
+    resumes_to_the_end(out, call.out, 48)
 
 
 def test_a_signal_before_there_is_anything_to_save_asks_for_the_same_command_again(tmp_path, monkeypatch):
