@@ -213,9 +213,9 @@ def encoder_file(part: str) -> tuple[Callable[[], list[bytes]], Callable[[Path],
             return (Path(folder) / "e.safetensors").read_bytes(), (Path(folder) / "e.json").read_bytes()
 
     def make(work: Path) -> Run:
-        from byol.encoders import load_weights
-
         import timm  # noqa: F401  # takes seconds, which are not the input's
+
+        from byol.encoders import load_weights
 
         weights, about = files()
 
