@@ -13,11 +13,11 @@ from byol.config import Request
 FLAGS = {
     "demo": "--json --out --seed",
     "doctor": "--json --limit data",
-    "train": "--accumulate --batch-size --compile --device --devices --download --dry-run --encoder --epochs --image-size --json --limit --method "
-    "--minutes --on-collapse --out --precision --pretrained --recipe --seed --set --workers data",
+    "train": "--accumulate --batch-size --compile --device --devices --download --dry-run --encoder --epochs --image-size --json --limit "
+    "--method --minutes --on-collapse --out --precision --pretrained --recipe --seed --set --workers data",
     "resume": "--devices --json run",
-    "evaluate": "--batch-size --device --devices --draws --json --labels --limit --no-baselines --precision --protocol --seed --test --workers "
-    "data encoder",
+    "evaluate": "--batch-size --device --devices --draws --json --labels --limit --no-baselines --precision --protocol --seed --test "
+    "--workers data encoder",
     "embed": "--batch-size --device --devices --json --limit --out --precision data encoder",
     "export": "--json --network --out run",
     "report": "--json --out run",
