@@ -33,15 +33,16 @@ QUANTITIES = ("memory_mib", "worker_memory_mib", "handles", "threads")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--tiny", action="store_true", help="200 updates")
+    parser.add_argument("--evaluations", type=int, default=10, help="evaluations in the same process on the way")
+    parser.add_argument("--tiny", action="store_true", help="200 updates, 2 evaluations")
     asked = parser.parse_args()
-    steps = 200 if asked.tiny else asked.steps
+    steps, evaluations = (200, 2) if asked.tiny else (asked.steps, asked.evaluations)
     torch.set_num_threads(1)  # threads that wait for each other on shared cores would make a long test of a short one
     with tempfile.TemporaryDirectory() as folder:
         photos, out = make(Path(folder, "photos")), Path(folder, "run")
-        watch = Samples(out, photos, every=max(4, steps // 1000), evaluate_every=steps // (2 if asked.tiny else 10))
+        watch = Samples(out, photos, every=max(4, steps // 1000), evaluate_every=steps // max(1, evaluations) if evaluations else steps + 1)
         began = time.monotonic()
-        settings = ("hidden=16", "dim=8", "log_steps=20", "checkpoint_minutes=0.1", "channels_last=true")
+        settings = ("hidden=16", "dim=8", "log_steps=20", f"checkpoint_minutes={0 if asked.tiny else 0.1}", "channels_last=true")
         asked_of = {"encoder": "small-w8", "image_size": 16, "batch_size": 8, "precision": "fp32", "device": "cpu", "workers": 1}
         trained = byol.train(photos, out, watcher=watch, epochs=-(-steps // 8), set=settings, **asked_of)
         seconds = time.monotonic() - began

@@ -92,7 +92,7 @@ def at_224(source: Source, rounds: int) -> Figures:
     """JPEG files to two views of 224 px: decoding alone, the host stage, everything."""
     blobs, n = encoded(source), len(source)
     host = HostBatches(source, views.load("torchvision", size=224), n=n, batch=n, seed=0)
-    ids, crops, _ = host[0]
+    ids, crops, *_ = host[0]
     jobs: dict[str, Job] = decoders(blobs)
     if peer("lightly"):
         transform = lightly_transform(224)

@@ -158,8 +158,8 @@ def test_a_run_of_two_processes_is_killed_resumed_bit_for_bit_and_goes_on_with_a
     finished("resume", out)
     ours, theirs = (byol.load(folder).state_dict() for folder in (out, whole))
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
-    # Four go on where two stood: the same samples and views, sums in another order.
-    finished("resume", tmp_path / "other", "--devices", 4)
+    # One goes on where two stood: the same samples and views, sums in another order.
+    byol.resume(tmp_path / "other")
     assert [r["step"] for r in log(tmp_path / "other")] == [r["step"] for r in log(whole)]
     following = [r["loss"] for r in log(tmp_path / "other") if r["step"] == halfway + 1]
     assert following == pytest.approx([r["loss"] for r in log(whole) if r["step"] == halfway + 1], abs=1e-3)

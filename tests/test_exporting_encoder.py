@@ -151,7 +151,7 @@ def edit(key, value):
         (lambda p: p.unlink(), "there is no file"),
         (lambda p: p.with_suffix(".json").unlink(), r"no a\.json beside it"),
         (lambda p: p.with_suffix(".json").write_text('{"format": '), "damaged"),
-        (lambda p: p.with_suffix(".json").write_text("[]"), "does not describe an encoder"),
+        (lambda p: p.with_suffix(".json").write_text("[]"), "holds no JSON object"),
         (lambda p: p.with_suffix(".json").write_text("{}"), "does not describe an encoder"),
         (edit("name", "small-w16"), "does not fit small-w16"),
         (edit("name", "smal"), "no encoder 'smal'"),
