@@ -185,6 +185,20 @@ def test_members_that_leave_the_archive_links_and_claims_of_size_are_never_follo
     assert "huge.png" in {s.name.split("/")[-1] for s in source.skipped}
 
 
+def test_a_shard_whose_sizes_lead_backwards_ends(tmp_path):
+    make_shards(tmp_path, (2, 2))
+    with open(tmp_path / "t-001.tar", "r+b") as file:
+        header = bytearray(file.read(512))
+        header[124:136] = b"\xff" * 8 + (-512).to_bytes(4, "big", signed=True)  # the base-256 form of a negative size
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        file.seek(0)
+        file.write(header)
+    source = open_source(str(tmp_path))
+    assert len(source) == 2
+    assert [s.name for s in source.skipped] == ["t-001.tar"]
+
+
 def test_a_header_that_claims_gigabytes_ends_the_shard_there(tmp_path):
     path = make_tar(tmp_path / "0.tar", {"a.png": encoded(pixels(), "PNG")})
     info = tarfile.TarInfo("PaxHeader")

@@ -88,8 +88,21 @@ def _plain(name: str) -> str:
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
+class InOneFile:
+    """For blobs that lie in one file: what has to be there for any of them to be read."""
+
+    path: str
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.path) or "."
+
+    def place(self, index: int) -> str:
+        return self.path
+
+
 @dataclass
-class _Zip:
+class _Zip(InOneFile):
     """The members of a zip file, unpacked one by one; zipfile guards its file position, so threads may share it."""
 
     path: str
@@ -100,13 +113,6 @@ class _Zip:
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "names": self.names, "members": self.members, "_file": None, "_process": 0}
-
-    @property
-    def folder(self) -> str:
-        return os.path.dirname(self.path) or "."
-
-    def place(self, index: int) -> str:
-        return self.path
 
     def _zip(self) -> zipfile.ZipFile:
         # Forked processes would share one file position and read each other's bytes: each opens its own.
@@ -174,19 +180,12 @@ def _open_zip(path: Path) -> tuple[Blobs, list[Skipped], int]:
 
 
 @dataclass
-class _Tar:
+class _Tar(InOneFile):
     """The members of an uncompressed tar file: slices of it. Not mapped: a mapped file that shrinks ends the process."""
 
     path: str
     names: Names
     places: Sequence[tuple[int, int]]  # (offset, size) in bytes
-
-    @property
-    def folder(self) -> str:
-        return os.path.dirname(self.path) or "."
-
-    def place(self, index: int) -> str:
-        return self.path
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         return bytes_file(self.load(index))
@@ -204,7 +203,7 @@ class _Tar:
 
 
 @dataclass
-class _PackedTar:
+class _PackedTar(InOneFile):
     """The images of a compressed tar, which cannot be read from the middle: kept in memory, unpacked once per process."""
 
     path: str
@@ -213,13 +212,6 @@ class _PackedTar:
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "names": self.names, "_data": None}
-
-    @property
-    def folder(self) -> str:
-        return os.path.dirname(self.path) or "."
-
-    def place(self, index: int) -> str:
-        return self.path
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         return bytes_file(self.load(index))
@@ -257,7 +249,7 @@ def _index(path: Path) -> _Members:
 def plain_tar(file: BinaryIO, name: str) -> _Members:
     """The regular members of an open, uncompressed tar: places, what was skipped and ignored. Raises Exception of nearly every type."""
     members = _Members()
-    with tarfile.open(name, "r:", fileobj=file) as archive:
+    with tarfile.open(name, "r:", fileobj=file, tarinfo=_Info) as archive:
         _gather(archive, members, keep=False)
     return members
 

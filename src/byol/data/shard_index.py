@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import PIL
 
 from byol import __version__, files
 from byol.data import sniff
-from byol.data.archive import plain_tar
+from byol.data.archive import InOneFile, plain_tar
 from byol.data.compact import Integers, Names, narrow
 from byol.data.encoded import Looked, look
 from byol.data.source import Headers, Kind, Skipped, Unreadable
@@ -136,20 +135,13 @@ def _of_json(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Members:
+class Members(InOneFile):
     """Members of a tar on the disk, as blobs; each is opened for itself, so threads do not share a position."""
 
     path: str
     names: Names
     offset: Integers
     size: Integers
-
-    @property
-    def folder(self) -> str:
-        return os.path.dirname(self.path) or "."
-
-    def place(self, index: int) -> str:
-        return self.path
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         size = int(self.size[index])
