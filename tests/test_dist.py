@@ -187,7 +187,7 @@ def test_a_process_that_hangs_takes_the_others_down_and_says_where_it_stood(phot
     (tmp_path / "site" / "sitecustomize.py").write_text(HANG)
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     process = byol_command(
-        "train", photos, "--out", tmp_path / "run", "--devices", 2, *TINY, *SET, PYTHONPATH=path, BYOL_TIMEOUT_MINUTES="0.05"
+        "train", photos, "--out", tmp_path / "run", "--devices", 2, *TINY, *SET, PYTHONPATH=path, BYOL_TIMEOUT_MINUTES="0.3"
     )
     _, said = process.communicate(timeout=120)
     assert process.returncode not in (0, None)

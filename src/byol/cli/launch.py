@@ -21,7 +21,7 @@ GRACE = 10.0  # seconds that the others get to end by themselves, once one has f
 LAST_WORDS = 5.0  # seconds to print where they stood, after that
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 PARENT = "BYOL_PARENT"  # the end of a pipe that closes when the watching process is gone
-LOST = 1  # the exit code of a process that another one left alone
+LOST = 3  # the exit code of a process that another one left alone
 _TOLD_LINES = 40
 
 
@@ -72,20 +72,21 @@ def _watch(team: Sequence[subprocess.Popen[bytes]], errors: Sequence[IO[bytes]])
         if None not in codes:
             return 0
         time.sleep(0.05)
-    # Whoever only lost the others is not the one to ask.
-    failed = min((rank for rank, code in enumerate(codes) if code), key=lambda rank: (codes[rank] == LOST, rank))
     _wait(team, GRACE)
+    # Whoever only lost the others is not the one to ask; what the first one has to say it has said.
+    codes = [process.poll() for process in team]
+    failed = min((rank for rank, code in enumerate(codes) if code), key=lambda rank: (codes[rank] == LOST, rank))
     hung = [rank for rank, process in enumerate(team) if process.poll() is None]
     for rank in hung:
         team[rank].send_signal(signal.SIGABRT)  # Python prints where each of its threads stands
     _wait(team, LAST_WORDS)
-    if failed and team[0].poll() != 2:  # what the first could not use it has said, for all of them
+    if failed:
         _tell(failed, team, errors)
     for rank in hung:
         if rank not in (0, failed):
             _tell(rank, team, errors, "did not answer and was ended; it stood here")
-    code = team[0].poll() or team[failed].poll() or 1
-    return code if code > 0 else 1
+    code = codes[failed]
+    return 1 if code is None or code < 0 or code == LOST else code
 
 
 def _wait(team: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
