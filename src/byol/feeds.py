@@ -22,13 +22,10 @@ from byol.views import ViewPlan
 class MemoryFeed:
     """All images in one tensor, on the device when they fit: crops and colours in batches, no host stage."""
 
-    def __init__(
-        self, images: np.ndarray, views: ViewPlan, encoder_input: Input, *, batch: int, seed: int, device: str, alone: bool = False
-    ) -> None:
+    def __init__(self, images: np.ndarray, views: ViewPlan, encoder_input: Input, *, batch: int, seed: int, device: str) -> None:
         self.images = torch.from_numpy(images).to(device)
         self.views, self.input = views, encoder_input
         self.batch, self.seed = batch, seed
-        self.alone = alone  # this process works on whole batches, whatever others there are
 
     def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
         """The views of the forward passes start .. stop-1, each (B, C, S, S); of several processes each gets its share of B."""
@@ -36,7 +33,7 @@ class MemoryFeed:
         for step in range(start, stop):
             epoch = step // steps_per_epoch(n, self.batch)
             # The ids stay on the host: whatever is computed from them there makes no step wait for the device.
-            ids = ids_at(step, n=n, batch=self.batch, seed=self.seed)[_share(self.batch, self.alone)]
+            ids = ids_at(step, n=n, batch=self.batch, seed=self.seed)[dist.share(self.batch)]
             yield self.views.memory(self.images[ids.to(self.images.device)], ids, self.seed, epoch, self.input)
 
 
@@ -53,20 +50,17 @@ class HostFeed:
         seed: int,
         device: str,
         workers: int,
-        alone: bool = False,
         on_bad: Callable[[list[Skipped]], None] = lambda bad: None,
         on_wait: Callable[[list[Waited]], None] = lambda waited: None,
     ) -> None:
         self.source, self.views, self.input = source, views, encoder_input
         self.batch, self.seed, self.device, self.workers = batch, seed, device, workers
-        self.alone = alone  # as of a MemoryFeed
         self.on_bad, self.on_wait = on_bad, on_wait
 
     def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
         """The views of the forward passes start .. stop-1, each (B, C, S, S); of several processes each gets its share of B."""
         n = len(self.source)
-        share = _share(self.batch, self.alone)
-        batches = HostBatches(self.source, self.views, n=n, batch=self.batch, seed=self.seed, share=share)
+        batches = HostBatches(self.source, self.views, n=n, batch=self.batch, seed=self.seed, share=dist.share(self.batch))
         ready = self._from_processes(batches, start, stop) if self.workers else self._from_threads(batches, start, stop)
         for step, (ids, crops, bad, waited) in zip(range(start, stop), ready, strict=True):
             if bad:
@@ -96,10 +90,6 @@ class HostFeed:
         with ThreadPoolExecutor(max(1, cores() // dist.local_size()), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for step in range(start, stop):
                 yield batches.read(step, pool.map)
-
-
-def _share(batch: int, alone: bool) -> slice:
-    return slice(None) if alone else dist.share(batch)
 
 
 def settle(worker: int) -> None:

@@ -42,9 +42,9 @@ def crops(source: Source, plan: ViewPlan, input: Input, *, batch: int, seed: int
         raise ValueError(f"{len(source) - len(read)} images of {source.spec} could be read once and then no more; try again")
     feed: MemoryFeed | HostFeed
     if memory is not None:
-        feed = MemoryFeed(memory, plan, seen, batch=batch, seed=seed, device=str(device), alone=True)
+        feed = MemoryFeed(memory, plan, seen, batch=batch, seed=seed, device=str(device))
     else:
-        feed = HostFeed(read, plan, seen, batch=batch, seed=seed, device=str(device), workers=workers, alone=True, on_bad=_unreadable)
+        feed = HostFeed(read, plan, seen, batch=batch, seed=seed, device=str(device), workers=workers, on_bad=_unreadable)
     return Crops(feed, read, input, device)
 
 
