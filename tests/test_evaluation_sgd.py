@@ -81,7 +81,7 @@ def test_files_and_memory_give_the_same_features(monkeypatch):
     images = RNG.integers(0, 256, (9, 12, 10, 1), dtype=np.uint8)
     given = task(images, np.arange(9) % 3, encoder())
     memory = list(augmented(given, 4, 5))
-    monkeypatch.setattr("byol.evaluation.linear_sgd.load_memory", lambda source: (None, source))
+    monkeypatch.setattr("byol.evaluation.crops.load_memory", lambda source: (None, source))
     for (ids, x), (others, y) in zip(memory, augmented(given, 4, 5), strict=True):
         assert torch.equal(ids, others)
         torch.testing.assert_close(x, y, rtol=0, atol=0.05)  # the host rounds crops to 8 bits

@@ -146,6 +146,7 @@ def _write_end(session: Session, method: nn.Module, out: Path, outcome: Outcome)
     if outcome.ended == "finished":
         s = session.plan.settings
         provenance = {"method": s.method, "network": "online", "steps": outcome.step, "images": session.plan.images, "run": out.name}
+        provenance["views"] = {"name": s.views, "changes": session.plan.views}
         exporting.save_encoder(runs.encoder_of(method), out / "encoder.safetensors", extra=provenance)
 
 

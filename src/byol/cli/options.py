@@ -102,7 +102,7 @@ class Evaluate(Common):
     devices: Annotated[int, About("processes that share the features (default: 1)", "N")] = 1
     precision: Annotated[Literal["fp32", "bf16"], About("of the features (default: fp32)")] = "fp32"
     batch_size: Annotated[int, About("images a forward pass (default: 256)", "B")] = 256
-    workers: Annotated[int | None, About("processes that decode for linear-sgd (default: by the device)", "N")] = None
+    workers: Annotated[int | None, About("processes that decode where a protocol trains on crops (default: by the device)", "N")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +146,6 @@ class List(Common):
     ]
 
 
-PROTOCOLS = ("knn", "linear", "linear-sgd")  # as `byol.evaluation` has them; here without importing it
+PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune")  # as `byol.evaluation` has them; here without importing it
 
 COMMANDS: dict[str, type[Common]] = {c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Embed, Export, Report, List)}

@@ -7,6 +7,7 @@ from byol.evaluation.features import BATCH as BATCH
 from byol.evaluation.features import Features as Features
 from byol.evaluation.features import Precision as Precision
 from byol.evaluation.features import features as features
+from byol.evaluation.finetune import FineTune as FineTune
 from byol.evaluation.knn import Knn as Knn
 from byol.evaluation.knn import knn as knn
 from byol.evaluation.linear import Linear as Linear
@@ -19,3 +20,4 @@ from byol.evaluation.protocols import load as load
 from byol.evaluation.protocols import names as names
 from byol.evaluation.result import Evaluation as Evaluation
 from byol.evaluation.result import Score as Score
+from byol.evaluation.semi import Semi as Semi

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -47,6 +47,8 @@ class _Setting:
 
     parts: Parts
     train: Source  # the n training images
+    test: Source  # the m test images, without their labels
+    views: Mapping[str, object] | None  # of the last encoder that knows its own
     draws: dict[float, list[Ids]]  # share of the labels -> the training rows of each draw
     seed: int
     precision: Precision
@@ -89,14 +91,26 @@ def evaluate(
         return []
     feature_seconds = round(time.perf_counter() - began, 3)
     train = _readable(train, found, notes)
-    parts = divide(train, None if test is None else _readable(test, found_test, notes), seed=seed)
+    readable_test = None if test is None else _readable(test, found_test, notes)
+    parts = divide(train, readable_test, seed=seed)
     place = "cpu" if device == "mps" else device  # mps has no float64
     seen = [
         _Seen(name, encoder, _rows(f, parts.train, name, place), _rows(t, parts.test, name, place))
         for (name, _), encoder, f, t in zip(subjects, encoders, found, found_test, strict=True)
     ]
     workers = workers if workers is not None else 0 if device == "cpu" else min(8, cores())
-    setting = _Setting(parts, train.subset(parts.train), _draws(parts, labels, draws, seed), seed, precision, workers)
+    blind = replace((train if readable_test is None else readable_test).subset(parts.test), labels=None)
+    known = next((e.provenance["views"] for _, e in reversed(subjects) if e is not None and "views" in e.provenance), None)
+    setting = _Setting(
+        parts=parts,
+        train=train.subset(parts.train),
+        test=blind,
+        views=known if isinstance(known, dict) else None,
+        draws=_draws(parts, labels, draws, seed),
+        seed=seed,
+        precision=precision,
+        workers=workers,
+    )
     with dist.apart():  # the others have left
         results = [_under(probe, seen, setting, progress) for probe in probes]
     return [replace(r, notes=notes + parts.notes, feature_seconds=feature_seconds) for r in results]
@@ -124,7 +138,7 @@ def _under(probe: Probe, seen: Sequence[_Seen], setting: _Setting, progress: Pro
             outcomes = []
             for rows in draws:
                 progress(probe.name, done, total)
-                outcomes.append(_once(probe, subject, setting, rows))
+                outcomes.append(_once(probe, subject, setting, rows, progress))
                 done += 1
             scores.append(_score(subject, share, len(draws[0]), outcomes, parts))
     progress(probe.name, done, total)
@@ -141,7 +155,7 @@ def _under(probe: Probe, seen: Sequence[_Seen], setting: _Setting, progress: Pro
     )
 
 
-def _once(probe: Probe, subject: _Seen, setting: _Setting, rows: Ids) -> Prediction:
+def _once(probe: Probe, subject: _Seen, setting: _Setting, rows: Ids, progress: Progress) -> Prediction:
     """Train with the labels of one draw. The protocol gets no test label."""
     ids = torch.from_numpy(rows)
     return probe.predict(
@@ -156,6 +170,9 @@ def _once(probe: Probe, subject: _Seen, setting: _Setting, rows: Ids) -> Predict
             seed=setting.seed,
             precision=setting.precision,
             workers=setting.workers,
+            test=setting.test,
+            views=setting.views,
+            progress=progress,
         )
     )
 
@@ -165,11 +182,12 @@ def _score(subject: _Seen, share: float, n_labels: int, outcomes: Sequence[Predi
     y = torch.from_numpy(parts.test_y)
     right = [int(hits(o.scores, y).sum()) for o in outcomes]
     top1 = [r / len(y) for r in right]
+    used = outcomes[0].used
     top5 = [float(hits(o.scores, y, 5).double().mean()) for o in outcomes] if parts.classes >= _TOP5_FROM else []
     return Score(
         name=subject.name,
-        labels=share,
-        n_labels=n_labels,
+        labels=share if used is None else used / len(parts.train),
+        n_labels=n_labels if used is None else used,
         top1=sum(top1) / len(top1),
         top5=sum(top5) / len(top5) if top5 else None,
         interval=over_draws(top1, len(y)) if len(top1) > 1 else wilson(right[0], len(y)),

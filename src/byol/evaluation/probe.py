@@ -10,6 +10,7 @@ from torch import Tensor
 
 from byol.data import Source
 from byol.encoders import Encoder
+from byol.evaluation.features import Precision, Progress
 
 Settings = dict[str, float | int | str]
 
@@ -26,8 +27,11 @@ class Task:
     train: Source  # the n training images, for a protocol that augments them
     centred: bool  # the features mean little before the training mean is subtracted (pixels)
     seed: int
-    precision: str  # of the encoder: "fp32" or "bf16"
+    precision: Precision  # of the encoder
     workers: int  # processes that decode
+    test: Source | None = None  # the m test images without their labels, for a protocol that changes the encoder
+    views: Mapping[str, object] | None = None  # those that the evaluated encoder was trained with: name, size and changes; None: unknown
+    progress: Progress = lambda what, done, total: None  # for a protocol that takes long
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +40,28 @@ class Prediction:
 
     scores: Tensor  # (m, classes), the higher the likelier
     settings: Settings = field(default_factory=dict)
+    used: int | None = None  # training labels, where the protocol has a list of its own; None: all of the task's
 
 
 def titled(base: str, probe: object, *, short: Mapping[str, str] | None = None) -> str:
     """The base name, and every setting that is not the default's: results of other settings do not replace each other."""
-    changed = {f.name: getattr(probe, f.name) for f in fields(probe) if getattr(probe, f.name) != f.default}  # type: ignore[arg-type]
-    return base + "".join((short or {}).get(name, f"-{name.replace('_', '-')}-{value}") for name, value in changed.items())
+    words = {name: f"-{name.replace('_', '-')}-{written(value).replace('/', '+')}" for name, value in _not_default(probe)}
+    return base + "".join((words | dict(short or {}))[name] for name in words)
+
+
+def changed(probe: object) -> str:
+    """`lrs=0.1/0.01, steps=500`: the settings that are not the default's, as they are asked for."""
+    return ", ".join(f"{name}={written(value)}" for name, value in _not_default(probe))
+
+
+def written(value: object) -> str:
+    """A setting as it is asked for: several numbers with / between them."""
+    return "/".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
+
+
+def _not_default(probe: object) -> list[tuple[str, object]]:
+    pairs = [(f, getattr(probe, f.name)) for f in fields(probe)]  # type: ignore[arg-type]
+    return [(f.name, value) for f, value in pairs if value != f.default]
 
 
 class Probe(Protocol):

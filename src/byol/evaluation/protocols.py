@@ -1,16 +1,25 @@
-"""The protocols by name, with settings of one's own after a colon: `knn`, `knn:k=5,temperature=none`, `linear-sgd:augment=false`."""
+"""The protocols by name, with settings of one's own after a colon: `knn:k=5,temperature=none`, `semi:lrs=0.01/0.1,list=names.txt`."""
 
 from __future__ import annotations
 
-import dataclasses
 from difflib import get_close_matches
+from typing import get_args, get_origin, get_type_hints
 
+from byol.evaluation.finetune import FineTune
 from byol.evaluation.knn import Knn
 from byol.evaluation.linear import Linear
 from byol.evaluation.linear_sgd import LinearSgd
 from byol.evaluation.probe import Probe
+from byol.evaluation.semi import Semi
 
-_KINDS: dict[str, type[Knn] | type[Linear] | type[LinearSgd]] = {"knn": Knn, "linear": Linear, "linear-sgd": LinearSgd}
+_KINDS: dict[str, type[Knn] | type[Linear] | type[LinearSgd] | type[Semi] | type[FineTune]] = {
+    "knn": Knn,
+    "linear": Linear,
+    "linear-sgd": LinearSgd,
+    "semi": Semi,
+    "finetune": FineTune,
+}
+Value = float | int | bool | str | tuple[float | int, ...] | None
 _WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -30,23 +39,30 @@ def load(text: str) -> Probe:
     if name not in _KINDS:
         raise ValueError(f"there is no protocol {name!r}{_near(name, names())}; there are {', '.join(names())}")
     kind = _KINDS[name]
-    fields = [f.name for f in dataclasses.fields(kind) if not isinstance(f.default, tuple)]
-    chosen: dict[str, float | int | bool | None] = {}
+    kinds = get_type_hints(kind)
+    chosen: dict[str, Value] = {}
     for pair in filter(None, settings.split(",")):
         key, equals, value = pair.partition("=")
-        if key not in fields or not equals:
-            there = f"{_near(key, fields)}; there are {', '.join(fields)}, each as KEY=VALUE"
+        if key not in kinds or not equals:
+            there = f"{_near(key, list(kinds))}; there are {', '.join(kinds)}, each as KEY=VALUE"
             raise ValueError(f"the protocol {name} has no setting {pair!r}{there}")
-        chosen[key] = _value(key, value)
+        chosen[key] = _value(key, value, kinds[key])
     try:
         return kind(**chosen)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(f"the settings {settings!r} of {name} are of the wrong kind; give numbers, or none for plain votes") from None
 
 
-def _value(key: str, text: str) -> float | int | bool | None:
+def _value(key: str, text: str, kind: object) -> Value:
+    """What the setting holds: numbers with / between them where it takes several, words where it takes words."""
+    if get_origin(kind) is tuple:
+        return tuple(_number(key, part) for part in text.split("/"))
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
+    return text if kind is str or str in get_args(kind) else _number(key, text)
+
+
+def _number(key: str, text: str) -> float | int:
     for kind in (int, float):
         try:
             return kind(text)
