@@ -1,4 +1,4 @@
-"""The files that official data sets are annotated with, read as data: text, VOC's XML and MATLAB's .mat; nothing in them runs or expands."""
+"""The files that official data sets are annotated with, as data: text, VOC's XML, MATLAB's .mat; nothing in them runs or expands."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def inside(path: Path, names: Sequence[str]) -> list[str]:
     """The names as they are; ValueError for one that leads out of the folder of the images. `path` is the list they are from."""
     for name in names:
         if name.startswith(("/", "\\\\")) or ".." in name.split("/") or not name.isprintable():
-            raise ValueError(f"{path} lists {name[:80]!r}, which is not below the folder of the images; take the list of the official archive")
+            raise ValueError(
+                f"{path} lists {name[:80]!r}, which is not below the folder of the images; take the list of the official archive"
+            )
     return list(names)
 
 

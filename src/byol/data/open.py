@@ -36,8 +36,9 @@ def open_source(
 
     Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
     each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
-    `download`; NAME:FOLDER is one of `transfer_sets`, its training and validation images. What is known of a large folder from the last time is used while the folder looks unchanged (data.index);
-    `fresh` reads it anew. progress(done, total) is called while headers are read, before with a total of 0 while files are listed.
+    `download`; NAME:FOLDER is a set of `transfer_sets`, its training and validation images. What is known of a large folder
+    from the last time is used while the folder looks unchanged (data.index); `fresh` reads it anew. progress(done, total) is
+    called while headers are read, before with a total of 0 while files are listed.
     """
     if isinstance(spec, tuple):
         return open_array(spec[0], spec[1], limit=limit)

@@ -177,9 +177,7 @@ class Source:
         order = None if self.order is None else self.order.take(np.arange(len(self))[rows])
         official = None if self.official is None else self.official.take(rows)
         headers = self.headers.take(rows)
-        return replace(
-            self, names=self.names.take(rows), reader=reader, labels=labels, headers=headers, order=order, official=official
-        )
+        return replace(self, names=self.names.take(rows), reader=reader, labels=labels, headers=headers, order=order, official=official)
 
     def without(self, bad: dict[int, str]) -> Source:
         """The source less the samples {index: reason}, which join `skipped`."""

@@ -1,4 +1,4 @@
-"""The twelve sets of the transfer experiments as their creators hand them out: a folder -> which images are in which part, and their classes."""
+"""The twelve sets of the transfer experiments as their creators hand them out: a folder -> the images of each part and their classes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import numpy.typing as npt
 from byol.data.annotations import inside, mat, text_lines, voc_objects
 from byol.data.source import Ids, Pixels
 
-VOC_CLASSES: Final = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
-).split()
+VOC_CLASSES: Final = [
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +49,13 @@ def food101(root: Path) -> Lists:
 
 def sun397(root: Path) -> Lists:
     """SUN397: the first of the ten splits, Training_01.txt and Testing_01.txt of /a/abbey/sun_....jpg."""
-    lists = next((d for d in (root, root / "Partitions", root.parent, root.parent / "Partitions") if (d / "Training_01.txt").exists()), root)
+    lists = next(
+        (d for d in (root, root / "Partitions", root.parent, root.parent / "Partitions") if (d / "Training_01.txt").exists()), root
+    )
     classes = [line.strip("/") for line in text_lines(lists / "ClassName.txt")]
-    parts = [_of_lines(lists / f"{part}_01.txt", classes, lambda line: (line.strip("/").rpartition("/")[0], line.lstrip("/"))) for part in _SUN]
+    parts = [
+        _of_lines(lists / f"{part}_01.txt", classes, lambda line: (line.strip("/").rpartition("/")[0], line.lstrip("/"))) for part in _SUN
+    ]
     return Lists(root, classes, parts[0], test=parts[1])
 
 
@@ -102,7 +107,9 @@ def birdsnap(root: Path) -> Lists:
     inside(root / "images.txt", [path for path, _ in known])
     rows = [(path, key) for path, key in known if (root / at / path).is_file()]
     if strange := next((key for _, key in rows if key not in number), None):
-        raise ValueError(f"{root / 'images.txt'} has the species {strange[:40]!r}, which species.txt lacks; unpack the official archive again")
+        raise ValueError(
+            f"{root / 'images.txt'} has the species {strange[:40]!r}, which species.txt lacks; unpack the official archive again"
+        )
     train, test = (
         _part([f"{at}/{path}" for path, _ in some], [number[key] for _, key in some])
         for some in ([r for r in rows if r[0] not in tests], [r for r in rows if r[0] in tests])
@@ -242,7 +249,9 @@ def _records(paths: Sequence[Path], labels: int, classes: int, part: str) -> Par
     for path in paths:
         data = np.fromfile(path, np.uint8)
         if not len(data) or len(data) % size or data[labels - 1 :: size].max() >= classes:
-            raise ValueError(f"{path} does not hold records of {size:,} bytes with classes below {classes}; unpack the official archive again")
+            raise ValueError(
+                f"{path} does not hold records of {size:,} bytes with classes below {classes}; unpack the official archive again"
+            )
         found.append(data.reshape(-1, size))
     rows = np.concatenate(found)
     x = np.ascontiguousarray(rows[:, labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
@@ -256,6 +265,11 @@ def _cifar_of_torchvision(root: Path, cls: str) -> Lists:
     try:
         train, test = (getattr(datasets, cls)(str(root.parent), train=part == "train") for part in _TWO)
     except RuntimeError:
-        raise ValueError(f"{root} does not hold the official files, byte for byte; unpack the archive again, or take the binary version") from None
-    parts = [Part(np.asarray(d.targets, np.int64), [f"{p}/{i}" for i in range(len(d.data))], d.data) for d, p in zip((train, test), _TWO, strict=True)]
+        raise ValueError(
+            f"{root} does not hold the official files, byte for byte; unpack the archive again, or take the binary version"
+        ) from None
+    parts = [
+        Part(np.asarray(d.targets, np.int64), [f"{p}/{i}" for i in range(len(d.data))], d.data)
+        for d, p in zip((train, test), _TWO, strict=True)
+    ]
     return Lists(root, [str(c) for c in train.classes], parts[0], test=parts[1])

@@ -88,7 +88,7 @@ TRANSFER_SETS: Final = {
     ),
     "caltech101": TransferSet(
         lists.caltech101,
-        tuple((f"{f}101_ObjectCategories", ".") for f in ("caltech101/", "caltech-101/", "")) + ((".", "accordion"),),
+        (*((f"{f}101_ObjectCategories", ".") for f in ("caltech101/", "caltech-101/", "")), (".", "accordion")),
         (2_550, 510, 6_084), "mean per class", "102 classes with the background, 140 MB", "101_ObjectCategories.tar.gz of Caltech", 5,
     ),
     "flowers102": TransferSet(
@@ -193,7 +193,7 @@ def _some_of_each(y: Ids, counts: Ids, purpose: int) -> Mask:
 def _proportional(sizes: Ids, share: float) -> Ids:
     """(C,) -> (C,) that share of each, whose sum is that share of all (largest remainder)."""
     quota = sizes * share
-    counts = np.floor(quota).astype(np.int64)
+    counts: Ids = np.floor(quota).astype(np.int64)
     counts[np.argsort(counts - quota, kind="stable")[: round(float(quota.sum())) - int(counts.sum())]] += 1
     return counts
 

@@ -19,3 +19,4 @@ from byol.evaluation.protocols import load as load
 from byol.evaluation.protocols import names as names
 from byol.evaluation.result import Evaluation as Evaluation
 from byol.evaluation.result import Score as Score
+from byol.evaluation.transfer import Transfer as Transfer

@@ -9,8 +9,14 @@ from byol.evaluation.knn import Knn
 from byol.evaluation.linear import Linear
 from byol.evaluation.linear_sgd import LinearSgd
 from byol.evaluation.probe import Probe
+from byol.evaluation.transfer import Transfer
 
-_KINDS: dict[str, type[Knn] | type[Linear] | type[LinearSgd]] = {"knn": Knn, "linear": Linear, "linear-sgd": LinearSgd}
+_KINDS: dict[str, type[Knn] | type[Linear] | type[LinearSgd] | type[Transfer]] = {
+    "knn": Knn,
+    "linear": Linear,
+    "linear-sgd": LinearSgd,
+    "transfer": Transfer,
+}
 _WORDS = {"true": True, "false": False, "none": None}
 
 
