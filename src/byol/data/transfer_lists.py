@@ -52,7 +52,10 @@ def sun397(root: Path) -> Lists:
     lists = next(
         (d for d in (root, root / "Partitions", root.parent, root.parent / "Partitions") if (d / "Training_01.txt").exists()), root
     )
-    classes = [line.strip("/") for line in text_lines(lists / "ClassName.txt")]
+    classes = [
+        line.strip("/")
+        for line in text_lines(next(d for d in (lists, root) if d == root or (d / "ClassName.txt").exists()) / "ClassName.txt")
+    ]
     parts = [
         _of_lines(lists / f"{part}_01.txt", classes, lambda line: (line.strip("/").rpartition("/")[0], line.lstrip("/"))) for part in _SUN
     ]
