@@ -51,6 +51,11 @@ class Fit:
     iterations: int
     converged: Tensor  # (P,) bool
 
+    def repeated(self, i: int, count: int) -> Fit:
+        """The solution of one problem, so many times."""
+        ids = torch.full((count,), i % len(self.bias), device=self.bias.device)
+        return Fit(self.weight[ids], self.bias[ids], self.iterations, self.converged[ids])
+
     def logits(self, z: Tensor) -> Tensor:
         """(m, r) projected features -> (P, m, C)."""
         return (z @ self.weight.flatten(0, 1).T).view(len(z), *self.bias.shape).transpose(0, 1) + self.bias[:, None]
