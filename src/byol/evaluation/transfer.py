@@ -81,7 +81,7 @@ class Transfer:
         best, found = (-1.0, -torch.inf), None
         start, at = None, _UNCHOSEN
         # From the strongest on: solutions of neighbours are near each other, so each few begin at the last one before them.
-        for l2 in z.new_tensor(sorted(self.grid, reverse=True)).split(_TOGETHER):
+        for l2 in torch.split(z.new_tensor(sorted(self.grid, reverse=True)), _TOGETHER):
             solved = fit(kept, y, classes=task.classes, l2=l2, tolerance=_ROUGH, start=start and start.repeated(-1, len(l2)))
             for i, logits in enumerate(solved.logits(z)):
                 judged = measured(metric, logits, task.train_y[val]), -_entropy(logits, task.train_y[val])
