@@ -221,7 +221,7 @@ def evaluate(
     asked |= {"test": None if test is None else str(test), "labels": list(labels), "draws": draws, "seed": seed, "limit": limit}
     asked |= {"baselines": baselines, "precision": precision, "batch_size": batch_size}
     source = datas.open_source(str(data), limit=limit)
-    held_out = datas.open_source(str(test), limit=limit) if test is not None else None
+    held_out = datas.open_source(str(test), limit=limit) if test is not None else _official_test(str(data), source, limit)
     name, subject = encoder_for(encoder, source, seed=seed)
     subjects = [(name, subject)]
     twin = encoders.random_twin(subject, seed=seed) if baselines and subject is not None else None
@@ -254,6 +254,11 @@ def evaluate(
         for result in results:
             store(Path(encoder), result)
     return results
+
+
+def _official_test(data: str, source: datas.Source, limit: int | None) -> datas.Source | None:
+    """The test images of a set that has its own."""
+    return None if source.official is None else datas.open_transfer(data, "test", limit=limit)
 
 
 def store(run: Path, result: evaluation.Evaluation) -> Path:

@@ -78,7 +78,7 @@ def data() -> dict[str, str]:
     """Data sets by name."""
     from byol import data as datas
 
-    return datas.names()
+    return datas.names() | datas.transfer_names()
 
 
 def views() -> dict[str, str]:

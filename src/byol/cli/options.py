@@ -146,6 +146,6 @@ class List(Common):
     ]
 
 
-PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune")  # as `byol.evaluation` has them; here without importing it
+PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune", "transfer")  # as `byol.evaluation` has them; here without importing it
 
 COMMANDS: dict[str, type[Common]] = {c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Embed, Export, Report, List)}

@@ -16,8 +16,9 @@ from byol.data.open import open_source
 from byol.data.parallel import cores, threads
 from byol.data.patience import Waited
 from byol.data.shards import present
-from byol.data.source import Headers, Kind, Reader, Skipped, Source, Unreadable, shown
+from byol.data.source import Headers, Kind, Metric, Official, Reader, Skipped, Source, Unreadable, shown
 from byol.data.statistics import Statistics, statistics
+from byol.data.transfer_sets import is_transfer, open_transfer, transfer_names
 
 if TYPE_CHECKING:
     from byol.data.loader import HostBatch, HostBatches, ids_at, steps_per_epoch
@@ -28,7 +29,9 @@ __all__ = [
     "HostBatch",
     "HostBatches",
     "Kind",
+    "Metric",
     "Names",
+    "Official",
     "Reader",
     "Skipped",
     "Source",
@@ -39,9 +42,11 @@ __all__ = [
     "describe",
     "doctor",
     "ids_at",
+    "is_transfer",
     "load_memory",
     "names",
     "open_source",
+    "open_transfer",
     "present",
     "read_image",
     "shown",
@@ -50,6 +55,7 @@ __all__ = [
     "statistics",
     "steps_per_epoch",
     "threads",
+    "transfer_names",
 ]
 
 

@@ -17,6 +17,7 @@ from byol.data.lists import open_list
 from byol.data.named import known, names, open_named
 from byol.data.shards import is_shards, open_shards
 from byol.data.source import Pixels, Progress, Source, shown
+from byol.data.transfer_sets import is_transfer, open_transfer
 
 Spec: TypeAlias = str | Path | Pixels | tuple[Pixels, Pixels | list[int] | list[str]]
 _LISTS: Final = (".txt", ".csv", ".tsv", ".lst", ".list", ".parquet")
@@ -35,8 +36,9 @@ def open_source(
 
     Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
     each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
-    `download`. What is known of a large folder from the last time is used while the folder looks unchanged (data.index);
-    `fresh` reads it anew. progress(done, total) is called while headers are read, before with a total of 0 while files are listed.
+    `download`; NAME:FOLDER is a set of `transfer_sets`, its training and validation images. What is known of a large folder
+    from the last time is used while the folder looks unchanged (data.index); `fresh` reads it anew. progress(done, total) is
+    called while headers are read, before with a total of 0 while files are listed.
     """
     if isinstance(spec, tuple):
         return open_array(spec[0], spec[1], limit=limit)
@@ -44,6 +46,8 @@ def open_source(
         return open_array(spec, limit=limit)
     text = str(spec)
     path = Path(spec).expanduser()
+    if is_transfer(text) and not path.exists():
+        return open_transfer(text, limit=limit, progress=progress)
     if is_shards(text, path):
         return open_shards(text, limit=limit, fresh=fresh, progress=progress)
     if path.is_dir():

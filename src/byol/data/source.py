@@ -21,6 +21,7 @@ Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or flo
 Ids: TypeAlias = npt.NDArray[np.int64]
 Depth: TypeAlias = Literal["uint8", "uint16", "float32"]
 SourceKind: TypeAlias = Literal["folder", "archive", "list", "shards", "array", "digits", "torchvision"]
+Metric: TypeAlias = Literal["top-1", "mean per class", "11-point mAP"]
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total); a total of 0 is not known yet
 
 
@@ -107,6 +108,19 @@ class Headers:
         return len(self) > 0 and bool(np.ptp(self.height) == 0 and np.ptp(self.width) == 0)
 
 
+@dataclass(frozen=True, eq=False)
+class Official:
+    """What the creators of a data set, or the paper that compares on it, fix beside the images."""
+
+    metric: Metric
+    val: npt.NDArray[np.bool_]  # (N,) the samples that settings are chosen by
+    targets: npt.NDArray[np.int64] | None = None  # (N, C) of several classes an image: 1 there, 0 absent, -1 not counted
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Official:
+        """The same for these rows of the source."""
+        return replace(self, val=self.val[rows], targets=None if self.targets is None else self.targets[rows])
+
+
 @dataclass(frozen=True)
 class Rows:
     """Some rows of a reader, in a given order."""
@@ -136,6 +150,7 @@ class Source:
     ignored: int = 0  # files that are not images: never meant as samples, so not in `skipped`
     notes: tuple[str, ...] = ()  # what was assumed, in words, for the person to check
     order: Order | None = None  # of training; None: a full permutation
+    official: Official | None = None  # validation, metric and several classes an image of a set that papers compare on
 
     def __len__(self) -> int:
         return len(self.names)
@@ -160,7 +175,9 @@ class Source:
             reader = Rows(self.reader, narrow(np.arange(len(self))[rows]))  # from the end for a negative index
         labels = None if self.labels is None else self.labels[rows]
         order = None if self.order is None else self.order.take(np.arange(len(self))[rows])
-        return replace(self, names=self.names.take(rows), reader=reader, labels=labels, headers=self.headers.take(rows), order=order)
+        official = None if self.official is None else self.official.take(rows)
+        headers = self.headers.take(rows)
+        return replace(self, names=self.names.take(rows), reader=reader, labels=labels, headers=headers, order=order, official=official)
 
     def without(self, bad: dict[int, str]) -> Source:
         """The source less the samples {index: reason}, which join `skipped`."""

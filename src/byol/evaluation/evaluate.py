@@ -21,9 +21,11 @@ from byol.evaluation.accuracy import hits
 from byol.evaluation.baselines import Shrink, pixels, plain_input
 from byol.evaluation.features import BATCH, Features, Precision, Progress, extract
 from byol.evaluation.intervals import over_draws, wilson
-from byol.evaluation.labelled import Parts, divide, in_classes_of, with_labels
+from byol.evaluation.labelled import Parts, divide, in_classes_of, several, with_labels
+from byol.evaluation.metrics import interval, measured
 from byol.evaluation.probe import Prediction, Probe, Settings, Task
 from byol.evaluation.result import Evaluation, Score
+from byol.evaluation.transfer import SIZE, Transfer, uncropped
 
 Subject = tuple[str, Encoder | None]  # name and encoder; None: the pixels of what the last encoder sees
 Ids = NDArray[np.int64]
@@ -78,13 +80,16 @@ def evaluate(
     Raises ValueError in one sentence when data, labels or settings cannot be used.
     """
     probes = _probes(protocols, [name for name, _ in subjects], len(labels), draws)
-    notes = [*_unlabelled(train, test), *_unopened(train, test)]
+    _usable(probes, labels, train, test)
+    notes = [*_unlabelled(train, test), *_unopened(train, test), *(train.notes if train.official is not None else ())]
     train = with_labels(train)
     test = None if test is None else in_classes_of(train, with_labels(test))
     _draws(divide(train, test, seed=seed), labels, draws, seed)  # what is impossible is said before hours of features
     began = time.perf_counter()
     encoders = _encoders(subjects, train)
-    look = partial(extract, encoders, batch=batch, device=device, precision=precision, progress=progress)
+    seen_by = {kind: [uncropped(e) for e in encoders] if kind else encoders for kind in {isinstance(p, Transfer) for p in probes}}
+    every = list({id(e): e for of_kind in seen_by.values() for e in of_kind}.values())  # most encoders see the same either way
+    look = partial(extract, every, batch=batch, device=device, precision=precision, progress=progress)
     found = look(train)
     found_test = found if test is None else look(test)
     if dist.rank():  # the features are shared work, what follows is not
@@ -94,10 +99,14 @@ def evaluate(
     readable_test = None if test is None else _readable(test, found_test, notes)
     parts = divide(train, readable_test, seed=seed)
     place = "cpu" if device == "mps" else device  # mps has no float64
-    seen = [
-        _Seen(name, encoder, _rows(f, parts.train, name, place), _rows(t, parts.test, name, place))
-        for (name, _), encoder, f, t in zip(subjects, encoders, found, found_test, strict=True)
-    ]
+    called = {id(e): name for of_kind in seen_by.values() for (name, _), e in zip(subjects, of_kind, strict=True)}
+    rows = {
+        id(e): (_rows(f, parts.train, called[id(e)], place), _rows(t, parts.test, called[id(e)], place))
+        for e, f, t in zip(every, found, found_test, strict=True)
+    }
+    seen = {
+        kind: [_Seen(name, e, *rows[id(e)]) for (name, _), e in zip(subjects, of_kind, strict=True)] for kind, of_kind in seen_by.items()
+    }
     workers = workers if workers is not None else 0 if device == "cpu" else min(8, cores())
     blind = replace((train if readable_test is None else readable_test).subset(parts.test), labels=None)
     known = next((e.provenance["views"] for _, e in reversed(subjects) if e is not None and "views" in e.provenance), None)
@@ -112,8 +121,9 @@ def evaluate(
         workers=workers,
     )
     with dist.apart():  # the others have left
-        results = [_under(probe, seen, setting, progress) for probe in probes]
-    return [replace(r, notes=notes + parts.notes, feature_seconds=feature_seconds) for r in results]
+        results = [_under(probe, seen[isinstance(probe, Transfer)], setting, progress) for probe in probes]
+    more = [_smaller(encoders) if isinstance(probe, Transfer) else [] for probe in probes]
+    return [replace(r, notes=notes + parts.notes + m, feature_seconds=feature_seconds) for r, m in zip(results, more, strict=True)]
 
 
 def _probes(protocols: Sequence[str | Probe], names: Sequence[str], labels: int, draws: int) -> list[Probe]:
@@ -125,6 +135,25 @@ def _probes(protocols: Sequence[str | Probe], names: Sequence[str], labels: int,
     if twice is not None:
         raise ValueError(f"two encoders are called {twice!r}, and their rows could not be told apart; give each its own name")
     return [named.load(p) if isinstance(p, str) else p for p in protocols]
+
+
+def _usable(probes: Sequence[Probe], labels: Sequence[float], train: Source, test: Source | None) -> None:
+    """ValueError for what cannot be done where images have several classes."""
+    if several(train) is None:
+        return
+    what = f"the images of {train.spec} have several classes"
+    if other := next((p.name for p in probes if not isinstance(p, Transfer)), None):
+        raise ValueError(f"{what}, which {other} cannot predict; give --protocol transfer")
+    if set(labels) != {1.0}:
+        raise ValueError(f"{what}, so shares of the labels cannot be drawn by class; leave --labels out")
+    if test is None:
+        raise ValueError(f"{what}, and no part of them can be held out by class; give the test images")
+
+
+def _smaller(encoders: Sequence[Encoder]) -> list[str]:
+    """A note where the images are not seen at the size of the paper."""
+    size = encoders[-1].input.size
+    return [] if size == SIZE else [f"seen at {size} px, the encoder's own size; the paper's is {SIZE}"]
 
 
 def _under(probe: Probe, seen: Sequence[_Seen], setting: _Setting, progress: Progress) -> Evaluation:
@@ -150,6 +179,7 @@ def _under(probe: Probe, seen: Sequence[_Seen], setting: _Setting, progress: Pro
         test=len(parts.test),
         classes=parts.classes,
         split=parts.how,
+        metric=parts.metric,
         scores=scores,
         seconds=round(time.perf_counter() - began, 3),
     )
@@ -180,17 +210,18 @@ def _once(probe: Probe, subject: _Seen, setting: _Setting, rows: Ids, progress: 
 def _score(subject: _Seen, share: float, n_labels: int, outcomes: Sequence[Prediction], parts: Parts) -> Score:
     """The outcomes of one or more draws, measured on the test labels."""
     y = torch.from_numpy(parts.test_y)
-    right = [int(hits(o.scores, y).sum()) for o in outcomes]
-    top1 = [r / len(y) for r in right]
     used = outcomes[0].used
-    top5 = [float(hits(o.scores, y, 5).double().mean()) for o in outcomes] if parts.classes >= _TOP5_FROM else []
+    top1 = [measured(parts.metric, o.scores, y) for o in outcomes]
+    counted = parts.metric == "top-1"
+    top5 = [float(hits(o.scores, y, 5).double().mean()) for o in outcomes] if counted and parts.classes >= _TOP5_FROM else []
+    of_one = wilson(round(top1[0] * len(y)), len(y)) if counted else interval(parts.metric, outcomes[0].scores, y)
     return Score(
         name=subject.name,
         labels=share if used is None else used / len(parts.train),
         n_labels=n_labels if used is None else used,
         top1=sum(top1) / len(top1),
         top5=sum(top5) / len(top5) if top5 else None,
-        interval=over_draws(top1, len(y)) if len(top1) > 1 else wilson(right[0], len(y)),
+        interval=over_draws(top1, len(y)) if len(top1) > 1 else of_one,
         draws=top1,
         dim=subject.train_x.shape[1],
         settings=_merged([o.settings for o in outcomes]),
@@ -208,7 +239,8 @@ def _merged(settings: Sequence[Settings]) -> Settings:
 
 def _draws(parts: Parts, labels: Sequence[float], draws: int, seed: int) -> dict[float, list[Ids]]:
     """Share of the labels -> the rows of each draw; all labels can be drawn in one way only."""
-    return {s: [splits.draw_labels(parts.train_y, s, seed=seed, draw=d) for d in range(1 if s == 1 else draws)] for s in labels}
+    every = np.arange(len(parts.train_y))
+    return {s: [every] if s == 1 else [splits.draw_labels(parts.train_y, s, seed=seed, draw=d) for d in range(draws)] for s in labels}
 
 
 def _encoders(subjects: Sequence[Subject], train: Source) -> list[Encoder]:

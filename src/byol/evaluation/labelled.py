@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from byol.data import Source
+from byol.data import Metric, Source
 from byol.evaluation import splits
 
 Ids = NDArray[np.int64]
@@ -21,15 +21,23 @@ class Parts:
 
     train: Ids  # (n,) rows of the training source
     test: Ids  # (m,) rows of the test source; of the training source where there is no other
-    train_y: Ids  # (n,) in 0 .. classes-1, every class at least once
+    train_y: Ids  # (n,) in 0 .. classes-1, every class at least once; (n, classes) of 1, 0, -1 where an image has several
     test_y: Ids  # (m,)
     classes: int
     how: str  # the split in words
     notes: list[str]
+    metric: Metric = "top-1"
+
+
+def several(source: Source) -> Ids | None:
+    """(n, C) of 1, 0 and -1 where an image has several classes; else None."""
+    return None if source.official is None else source.official.targets
 
 
 def with_labels(source: Source) -> Source:
     """The samples whose label is known; ValueError if there are none."""
+    if several(source) is not None:
+        return source
     if source.labels is None or not len(source) or source.labels.max() < 0:
         raise ValueError(
             f"{source.spec} has no labels, and an evaluation needs some; "
@@ -40,6 +48,10 @@ def with_labels(source: Source) -> Source:
 
 def in_classes_of(train: Source, test: Source) -> Source:
     """The test source with its labels in the training source's numbering, matched by name; ValueError for a class it lacks."""
+    if several(train) is not None or several(test) is not None:
+        if several(train) is None or several(test) is None or train.classes != test.classes:
+            raise ValueError(f"{train.spec} cannot be tested on {test.spec}: images have several classes in one of them; leave --test out")
+        return test
     assert test.labels is not None
     number = {name: i for i, name in enumerate(train.classes)}
     there = [test.classes[c] for c in np.unique(test.labels)]
@@ -52,6 +64,14 @@ def in_classes_of(train: Source, test: Source) -> Source:
 
 def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
     """The rows and classes of both parts; ValueError where nothing can be learnt or tested."""
+    metric = train.official.metric if train.official is not None else "top-1"
+    y_of_several = several(train)
+    if y_of_several is not None:
+        assert test is not None
+        tested = several(test)
+        assert tested is not None
+        rows, test_rows = np.arange(len(y_of_several)), np.arange(len(tested))
+        return Parts(rows, test_rows, y_of_several, tested, len(train.classes), f"test set {test.spec}", [], metric)
     assert train.labels is not None
     if test is None:
         rows, test_rows = splits.stratified(train.labels, TEST_SHARE, seed=seed)
@@ -70,7 +90,7 @@ def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
     if absent:
         raise ValueError(_unknown(absent, train.spec, "the test set" if test is None else test.spec))
     notes = _untested(train, there, test_labels) if test is None else []
-    return Parts(rows, test_rows, y.astype(np.int64), np.searchsorted(there, test_labels), len(there), how, notes)
+    return Parts(rows, test_rows, y.astype(np.int64), np.searchsorted(there, test_labels), len(there), how, notes, metric)
 
 
 def _untested(train: Source, there: Ids, test_labels: Ids) -> list[str]:

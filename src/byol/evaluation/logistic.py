@@ -1,4 +1,4 @@
-"""Multinomial logistic regression with an l2 penalty: many strengths solved together.
+"""Logistic regression with an l2 penalty, multinomial or one-vs-rest: many strengths solved together.
 
 The problem is  min_W,b  sum_i CE(softmax(W'x_i + b), y_i) + l2/2 |W|^2  on standardised features, the bias unpenalised:
 scikit-learn's with C = 1 / l2. Features of a network are strongly correlated, and L-BFGS needs hundreds of steps on
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from byol.evaluation.lbfgs import minimise
 
@@ -50,18 +51,25 @@ class Fit:
     iterations: int
     converged: Tensor  # (P,) bool
 
+    def repeated(self, i: int, count: int) -> Fit:
+        """The solution of one problem, so many times."""
+        ids = torch.full((count,), i % len(self.bias), device=self.bias.device)
+        return Fit(self.weight[ids], self.bias[ids], self.iterations, self.converged[ids])
+
     def logits(self, z: Tensor) -> Tensor:
         """(m, r) projected features -> (P, m, C)."""
         return (z @ self.weight.flatten(0, 1).T).view(len(z), *self.bias.shape).transpose(0, 1) + self.bias[:, None]
 
 
-def axes(x: Tensor) -> Axes:
+def axes(x: Tensor, *, standardise: bool = True) -> Axes:
     """(n, D) training features -> their principal axes; with fewer samples than features only the n that matter."""
     mean = x.mean(0)
     s = x - mean
-    std = (torch.stack([part.square().sum(0) for part in torch.split(s, _CPU_ROWS)]).sum(0) / len(s)).sqrt()
-    std = torch.where(std > 1e-6 * mean.abs().clamp_min(1e-6), std, 1)
-    s.div_(std)
+    std = torch.ones_like(mean)
+    if standardise:
+        std = (torch.stack([part.square().sum(0) for part in torch.split(s, _CPU_ROWS)]).sum(0) / len(s)).sqrt()
+        std = torch.where(std > 1e-6 * mean.abs().clamp_min(1e-6), std, 1)
+        s.div_(std)
     if len(s) >= s.shape[1]:
         # Axes of a part serve as well: they set the units that L-BFGS works in, and not where the minimum is.
         part = s[:: max(1, len(s) // (_ENOUGH * s.shape[1]))]
@@ -76,17 +84,18 @@ def axes(x: Tensor) -> Axes:
     return Axes(mean, std, span, torch.eye(len(variance)).to(span), variance.to(x.dtype), s @ span)
 
 
-def fit(design: Axes, y: Tensor, *, classes: int, l2: Tensor, tolerance: float = 3e-5, limit: int = 500) -> Fit:
-    """(n,) labels, (P,) strengths -> the P minima.
+def fit(design: Axes, y: Tensor, *, classes: int, l2: Tensor, tolerance: float = 3e-5, limit: int = 500, start: Fit | None = None) -> Fit:
+    """(n,) labels, (P,) strengths -> the P minima; (n, C) labels of 1, 0 and -1 (not counted): one binary regression for each class.
 
     `tolerance` is of the gradient of the mean over samples, in the coordinates above; the default leaves the value within some
-    1e-8 of the minimum.
+    1e-8 of the minimum. `start` is another solution of as many problems to begin at, in the same axes.
     """
     z, basis, problems, (n, r) = design.z, design.basis, len(l2), design.z.shape
     l2 = l2[:, None, None] / n
-    # At W = 0 the Hessian is 1/C times the covariance: these units make it nearly the identity.
-    units = (design.variance / classes + l2 + torch.finfo(z.dtype).eps).rsqrt()  # (P, 1, r)
-    bias_unit = classes**0.5
+    # At W = 0 the Hessian is 1/C times the covariance, 1/4 of it for two classes: these units make it nearly the identity.
+    flat, entropy = (classes, _entropy) if y.ndim == 1 else (4, _binary_entropy)
+    units = (design.variance / flat + l2 + torch.finfo(z.dtype).eps).rsqrt()  # (P, 1, r)
+    bias_unit = flat**0.5
     rows = max(1, _BYTES // (z.element_size() * problems * classes))
     rows = min(rows, _CPU_ROWS) if z.device.type == "cpu" else rows
     parts = list(zip(torch.split(z, rows), torch.split(y, rows), strict=True))
@@ -97,11 +106,14 @@ def fit(design: Axes, y: Tensor, *, classes: int, l2: Tensor, tolerance: float =
 
     def objective(v: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         w, b = weights(v, ids)
-        value, w_grad, b_grad = _entropy(w, b, parts)
+        value, w_grad, b_grad = entropy(w, b, parts)
         grad = torch.cat([(w_grad / n + l2[ids] * w) @ basis * units[ids], b_grad * (bias_unit / n)], 2)
         return (value / n).to(v.dtype) + 0.5 * (l2[ids] * w * w).sum((1, 2)), grad.flatten(1)
 
-    found = minimise(objective, z.new_zeros(problems, (r + 1) * classes), tolerance=tolerance, limit=limit)
+    at = z.new_zeros(problems, classes, r + 1)
+    if start is not None:
+        at = torch.cat([start.weight @ basis / units, start.bias[..., None] / bias_unit], 2)
+    found = minimise(objective, at.flatten(1), tolerance=tolerance, limit=limit)
     weight, bias = weights(found.x, torch.arange(problems, device=z.device))
     return Fit(weight, bias[..., 0], found.iterations, found.converged)
 
@@ -117,6 +129,20 @@ def _entropy(w: Tensor, b: Tensor, parts: Sequence[tuple[Tensor, Tensor]]) -> tu
         own = log_p.gather(1, label)
         value -= own.sum((1, 2))
         residual = log_p.exp_().scatter_(1, label, own.expm1())  # (Q, C, samples)
+        w_grad.view(-1, w.shape[2]).addmm_(residual.flatten(0, 1), z)
+        b_grad += residual.sum(2, keepdim=True)
+    return value, w_grad, b_grad
+
+
+def _binary_entropy(w: Tensor, b: Tensor, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of C independent regressions, whose labels (samples, C) are 1, 0, and -1 where a class is not counted."""
+    value = w.new_zeros(len(w), dtype=torch.float64)
+    w_grad, b_grad = torch.zeros_like(w), torch.zeros_like(b)
+    for z, y in parts:
+        logit = (w.flatten(0, 1) @ z.T).view(*b.shape[:2], len(z)).add_(b)
+        known, label = (y >= 0).T, y.T.to(logit)
+        value += (softplus(logit) - label * logit).where(known, 0).sum((1, 2), dtype=torch.float64)
+        residual = (logit.sigmoid() - label).where(known, 0)
         w_grad.view(-1, w.shape[2]).addmm_(residual.flatten(0, 1), z)
         b_grad += residual.sum(2, keepdim=True)
     return value, w_grad, b_grad

@@ -20,7 +20,7 @@ class Task:
     """One training set with labels and the test images, as one encoder sees them."""
 
     train_x: Tensor  # (n, D) float32 features, on the device to compute on
-    train_y: Tensor  # (n,) int64 in 0 .. classes-1, likewise
+    train_y: Tensor  # (n,) int64 in 0 .. classes-1, likewise; (n, classes) of 1, 0, -1 where an image has several
     test_x: Tensor  # (m, D) float32
     classes: int
     encoder: Encoder  # frozen

@@ -11,13 +11,15 @@ from byol.evaluation.linear import Linear
 from byol.evaluation.linear_sgd import LinearSgd
 from byol.evaluation.probe import Probe
 from byol.evaluation.semi import Semi
+from byol.evaluation.transfer import Transfer
 
-_KINDS: dict[str, type[Knn] | type[Linear] | type[LinearSgd] | type[Semi] | type[FineTune]] = {
+_KINDS: dict[str, type[Knn] | type[Linear] | type[LinearSgd] | type[Semi] | type[FineTune] | type[Transfer]] = {
     "knn": Knn,
     "linear": Linear,
     "linear-sgd": LinearSgd,
     "semi": Semi,
     "finetune": FineTune,
+    "transfer": Transfer,
 }
 Value = float | int | bool | str | tuple[float | int, ...] | None
 _WORDS = {"true": True, "false": False, "none": None}

@@ -18,7 +18,7 @@ class Score:
     name: str  # "pixels", "random resnet18", or the run
     labels: float  # share of the training labels
     n_labels: int
-    top1: float  # in [0, 1]; the mean over draws
+    top1: float  # in [0, 1]; the mean over draws; of an evaluation with another metric than top-1, that one
     top5: float | None  # None with 5 classes or fewer
     interval: tuple[float, float]  # 95 %, of top1
     draws: list[float]  # top1 of each draw of labels; draw i is the same for everything compared
@@ -51,6 +51,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)  # what was left out, and why
     seconds: float = 0.0  # of the protocol
     feature_seconds: float = 0.0  # of computing all features, shared by the protocols
+    metric: str = "top-1"  # what `top1` and `draws` of the scores are: a data set may have its own
     asked: dict[str, object] = field(default_factory=dict)  # what it was made of: encoder, data, test, labels, draws, seed, limit, ...
 
     def lines(self) -> list[str]:

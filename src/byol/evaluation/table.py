@@ -20,7 +20,7 @@ def lines(e: Evaluation) -> list[str]:
     shares = list(dict.fromkeys(s.labels for s in e.scores))
     width = max(len(_GAIN), *(len(_short(name)) for name in names)) + 2
     at_once = (WIDTH - 2 - width) // _CELL
-    out = _wrapped(f"{e.description}, {e.train:,} train / {e.test:,} test ({e.split}), top-1 %", "")
+    out = _wrapped(f"{e.description}, {e.train:,} train / {e.test:,} test ({e.split}), {e.metric} %", "")
     for start in range(0, len(shares), at_once):
         out += _block(e, names, shares[start : start + at_once], width)
     for text in (_legend(e), *e.notes):

@@ -1,0 +1,65 @@
+"""What a classifier's scores are worth by the metric that a data set is compared on: top-1, mean per class, or VOC's 11-point mAP."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from byol import rng
+from byol.data import Metric
+from byol.evaluation.accuracy import hits
+
+_RESAMPLED = 200  # test sets that the interval of a metric is taken from
+_STREAM = 1 << 20  # of their random numbers: no other purpose counts so far on rng.STREAM_SPLIT
+
+
+def measured(metric: Metric, scores: Tensor, y: Tensor) -> float:
+    """(m, C) scores and (m,) classes, or (m, C) of 1, 0 and -1, -> the metric in [0, 1]."""
+    if metric == "11-point mAP":
+        return mean_average_precision(scores, y)
+    right = hits(scores, y).double()
+    return float(right.mean() if metric == "top-1" else per_class(right, y).mean())
+
+
+def per_class(right: Tensor, y: Tensor) -> Tensor:
+    """(m,) 1 where a sample came out right, (m,) classes -> the mean of each class that is there."""
+    counts = y.bincount()
+    return (y.bincount(weights=right.double()) / counts)[counts > 0]
+
+
+def mean_average_precision(scores: Tensor, y: Tensor) -> float:
+    """(m, C) scores, (m, C) of 1 (there), 0 (absent) and -1 (not counted) -> the mean over classes that are there at all."""
+    s, t = scores.double().cpu().numpy(), y.cpu().numpy()
+    found = [average_precision(s[:, c], t[:, c]) for c in range(t.shape[1]) if (t[:, c] == 1).any()]
+    if not found:
+        raise ValueError("no class is there in any image, so there is no average precision; give images that show one")
+    return sum(found) / len(found)
+
+
+def average_precision(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    """(m,) scores, (m,) of 1, 0 and -1 -> (1/11) sum over r in 0, 0.1 .. 1 of the best precision at a recall of r or more.
+
+    Samples of equal scores enter together, so their order does not matter. A score that is no number is the lowest.
+    """
+    s, t = np.nan_to_num(scores[y >= 0], nan=-np.inf), y[y >= 0]
+    order = np.argsort(-s, kind="stable")
+    ends = np.flatnonzero(np.append(s[order][1:] != s[order][:-1], True))  # of the samples with one score
+    positives = np.cumsum(t[order])[ends]
+    precision = positives / (ends + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or more
+    # In whole numbers: a recall of 3/10 has to count for r = 0.3.
+    return float(np.mean([best[np.searchsorted(10 * positives, k * positives[-1])] for k in range(11)]))
+
+
+def interval(metric: Metric, scores: Tensor, y: Tensor) -> tuple[float, float]:
+    """The 95 % interval of a metric over test sets: the percentiles of 200 that are drawn, with replacement, from this one."""
+    draws = []
+    for draw in range(_RESAMPLED):
+        u = rng.uniforms(0, _STREAM + draw, rng.STREAM_SPLIT, torch.arange(len(y)), 1)[:, 0]
+        rows = (u * len(y)).long().clamp_max(len(y) - 1)
+        if metric != "11-point mAP" or bool((y[rows] == 1).any()):
+            draws.append(measured(metric, scores[rows], y[rows]))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
