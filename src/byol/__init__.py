@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from byol.api import report as report
     from byol.api import resume as resume
     from byol.api import train as train
+    from byol.api import transfer as transfer
 
-_WORDS = ("demo", "doctor", "embed", "evaluate", "export", "load", "report", "resume", "train")
-_PARTS = ("config", "data", "encoders", "evaluation", "health", "losses", "methods", "optim", "recipes", "rng", "views")
+_WORDS = ("demo", "doctor", "embed", "evaluate", "export", "load", "report", "resume", "train", "transfer")
+_PARTS = ("config", "data", "dense", "encoders", "evaluation", "health", "losses", "methods", "optim", "recipes", "rng", "views")
 
 __all__ = [*_WORDS, *_PARTS, "__version__"]
 
