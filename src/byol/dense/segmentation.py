@@ -231,7 +231,7 @@ def _look(pictures: Pictures, void: int) -> _Look:
     classes, side = 0, 0
     for masks in in_order(pictures.target, len(pictures), 64):
         for mask in masks:
-            counted = mask[mask != void]
+            counted = mask[mask != void].astype(np.int64)
             classes = max(classes, int(counted.max(initial=-1)) + 1)
             side = max(side, *mask.shape)
             if int(counted.min(initial=0)) < 0 or classes > _MOST:
