@@ -270,7 +270,8 @@ def transfer(
 ) -> dense.DenseResult:
     """What an encoder's feature map is worth, frozen and fine-tuned, beside the same network from random weights.
 
-    `protocol` is `segmentation` or `depth`, with settings after a colon; the result of a run is also stored in its `evaluations/`.
+    `protocol` is `segmentation`, `depth` or `detection`, with settings after a colon.
+    The result of a run is also stored in its `evaluations/`.
     Raises ValueError when the data are of another kind, or the encoder has no feature map.
     """
     asked: dict[str, object] = {"encoder": encoder.name if isinstance(encoder, Encoder) else str(encoder), "data": str(data)}

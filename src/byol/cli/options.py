@@ -146,7 +146,11 @@ class List(Common):
     ]
 
 
-DENSE = ("segmentation", "depth")  # as `byol.dense` has them: the protocols whose data have masks, depths or boxes, not classes
+DENSE = (
+    "segmentation",
+    "depth",
+    "detection",
+)  # as `byol.dense` has them: the protocols whose data have masks, depths or boxes, not classes
 PROTOCOLS = ("knn", "linear", "linear-sgd", *DENSE)  # as `byol.evaluation` has the others; here without importing either
 
 COMMANDS: dict[str, type[Common]] = {c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Embed, Export, Report, List)}

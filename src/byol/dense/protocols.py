@@ -7,10 +7,15 @@ from difflib import get_close_matches
 from typing import get_type_hints
 
 from byol.dense.depth import Depth
+from byol.dense.detection import Detection
 from byol.dense.segmentation import Segmentation
 from byol.dense.task import Transfer
 
-_KINDS: dict[str, type[Segmentation] | type[Depth]] = {"segmentation": Segmentation, "depth": Depth}
+_KINDS: dict[str, type[Segmentation] | type[Depth] | type[Detection]] = {
+    "segmentation": Segmentation,
+    "depth": Depth,
+    "detection": Detection,
+}
 
 
 def names() -> list[str]:

@@ -11,7 +11,7 @@ from byol.dense.task import Settings
 
 WIDTH = 80
 _LONGEST = 24  # of a name; longer ones lose their beginning
-SHARES = ("mIoU", "pixel accuracy", "< 1.25", "< 1.25^2", "< 1.25^3", "AP50", "AP")  # printed in %
+SHARES = ("mIoU", "pixel accuracy", "< 1.25", "< 1.25^2", "< 1.25^3", "AP50", "AP75", "AP")  # printed in %
 
 
 @dataclass(frozen=True, kw_only=True)

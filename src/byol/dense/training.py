@@ -59,14 +59,18 @@ def fit(
     lr: float,
     weight_decay: float,
     tell: Tell,
+    warm: int = 0,
 ) -> None:
-    """`count` updates by SGD with momentum 0.9 of the parameters that want a gradient. ValueError when the loss is not finite."""
+    """`count` updates by SGD with momentum 0.9 of the parameters that want a gradient. ValueError when the loss is not finite.
+
+    Over the first `warm` updates the learning rate rises in a straight line.
+    """
     learnt = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(learnt, lr=lr, momentum=0.9, weight_decay=weight_decay)
     network.train()
     for step, batch in enumerate(steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate(lr, step / count)
+            group["lr"] = rate(lr, step / count) * min(1.0, (step + 1) / (warm + 1))
         loss = loss_of(batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
