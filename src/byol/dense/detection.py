@@ -17,7 +17,6 @@ from torch.nn.functional import interpolate
 from byol.data import Source
 from byol.dense.average_precision import Found, Truth, average_precision
 from byol.dense.boxes import Images, Labelled, open_images
-from byol.dense.faster_rcnn import faster_rcnn
 from byol.dense.pictures import Array, read_picture, scaled
 from byol.dense.source import source_of
 from byol.dense.task import Settings, check
@@ -96,6 +95,8 @@ class DetectionTask:
 
     def learn(self, encoder: Encoder, *, frozen: bool, seed: int, device: str, precision: str, tell: Tell) -> dict[str, float]:
         """AP50, AP75 and AP on the test images."""
+        from byol.dense.faster_rcnn import faster_rcnn  # torchvision's detectors, which nothing else needs, take long to import
+
         s = self.settings
         network = faster_rcnn(encoder, len(self.names), frozen=frozen, size=s.edge_max).to(device)
 
