@@ -113,6 +113,9 @@ def test_depth_is_learnt_frozen_and_finetuned_and_tested_on_the_last_frames(tmp_
     (found,) = json.loads(call.out)["evaluations"]
     assert (found["train"], found["test"], found["facts"]) == (8, 2, {"height": 24, "width": 32})
     assert [s["mode"] for s in found["scores"]] == ["frozen", "finetuned"]
+    table = call.err.splitlines()
+    assert max(len(line.replace(str(tmp_path), "")) for line in table) <= 80
+    assert any(line.split()[-2:] == ["rms", "rel"] for line in table)
     assert list(found["scores"][0]["metrics"]) == ["< 1.25", "< 1.25^2", "< 1.25^3", "rms", "rel"]
 
 

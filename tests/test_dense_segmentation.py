@@ -178,3 +178,11 @@ def test_a_wrong_command_is_said_in_one_sentence(tmp_path, words, sentence):
     call = command("evaluate", *(tmp_path if w == "DATA" else w for w in words))
     assert call.code == 2
     assert sentence in " ".join(call.err.split())
+
+
+def test_the_table_gives_mean_and_deviation_of_the_seeds():
+    scores = [dense.DenseScore(name="random x", mode="frozen", metrics={"mIoU": [0.2, 0.3], "pixel accuracy": [0.5, 0.7]})]
+    facts = {"protocol": "segmentation", "description": "d", "settings": {}, "facts": {}, "train": 1, "test": 1, "split": "s"}
+    lines = dense.DenseResult(**facts, scores=scores).lines()
+    deviation = np.std([20, 30], ddof=1), np.std([50, 70], ddof=1)
+    assert lines[2].split() == ["random", "x", "frozen", "25.0", "+-", f"{deviation[0]:.1f}", "60.0", "+-", f"{deviation[1]:.1f}"]

@@ -10,7 +10,7 @@ from textwrap import wrap
 from byol.dense.task import Settings
 
 WIDTH = 80
-_LONGEST = 24  # of a name; longer ones lose their beginning
+_LONGEST = 22  # of a name; longer ones lose their beginning
 SHARES = ("mIoU", "pixel accuracy", "< 1.25", "< 1.25^2", "< 1.25^3", "AP50", "AP75", "AP")  # printed in %
 
 
@@ -46,14 +46,14 @@ class DenseResult:
             f"{self.description}, {self.train:,} train / {self.test:,} test ({self.split}), {facts}", WIDTH, subsequent_indent="    "
         )
         names = list(self.scores[0].metrics)
-        cell = max(10, 15 if self._seeds() > 1 and len(names) <= 2 else 0)
-        out.append("  " + " " * (_LONGEST + 11) + "".join(f"{_title(n):>{cell}}" for n in names))
+        cell = 15 if self._seeds() > 1 and len(names) < 3 else 9
+        out.append(" " * (_LONGEST + 13) + "".join(f"{_title(n):>{cell}}" for n in names))
         for s in self.scores:
             name = s.name if len(s.name) <= _LONGEST else "..." + s.name[3 - _LONGEST :]
             out.append(f"  {name:<{_LONGEST}} {s.mode:<10}" + "".join(f"{_cell(n, s.metrics[n], cell):>{cell}}" for n in names))
         seeds = self._seeds()
-        said = [f"mean {'+- deviation ' if cell > 10 else ''}of {seeds} seeds"] if seeds > 1 else ["one seed"]
-        return [line[:WIDTH] for line in out] + [w for text in (*said, *self.notes) for w in wrap(text, WIDTH, initial_indent="  ")]
+        said = [f"mean {'+- deviation ' if cell > 9 else ''}of {seeds} seeds"] if seeds > 1 else ["one seed"]
+        return out + [w for text in (*said, *self.notes) for w in wrap(text, WIDTH, initial_indent="  ")]
 
     def _seeds(self) -> int:
         return max(len(v) for s in self.scores for v in s.metrics.values())
@@ -71,4 +71,4 @@ def _cell(metric: str, values: list[float], width: int) -> str:
     mean = statistics.fmean(values)
     factor, digits = (100, 1) if metric in SHARES else (1, 3)
     text = f"{factor * mean:.{digits}f}"
-    return f"{text} +- {factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 and width > 10 else text
+    return f"{text} +- {factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 and width > 9 else text
