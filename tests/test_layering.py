@@ -10,7 +10,7 @@ LEVEL = {
     **dict.fromkeys(("rng", "files", "stored", "stopping", "allocator", "dist", "sync_norm", "replicas"), 0),
     **dict.fromkeys(("config", "losses", "views", "encoders", "data", "optim"), 1),
     "methods": 2,
-    **dict.fromkeys(("training", "feeds", "checkpoint", "health", "evaluation"), 3),
+    **dict.fromkeys(("training", "feeds", "checkpoint", "health", "evaluation", "dense"), 3),
     **dict.fromkeys(("run", "contact_sheet", "recipes", "reporting", "exporting"), 4),
     **dict.fromkeys(("api", "demonstration", "cli", "__init__", "__main__"), 5),
 }

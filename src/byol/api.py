@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from byol import checkpoint, contact_sheet, demonstration, dist, encoders, evaluation, exporting, reporting, stopping
+from byol import checkpoint, contact_sheet, demonstration, dense, dist, encoders, evaluation, exporting, reporting, stopping
 from byol import data as datas
 from byol import run as runs
 from byol.config import Request
@@ -261,7 +261,45 @@ def _official_test(data: str, source: datas.Source, limit: int | None) -> datas.
     return None if source.official is None else datas.open_transfer(data, "test", limit=limit)
 
 
-def store(run: Path, result: evaluation.Evaluation) -> Path:
+def evaluate_dense(
+    encoder: str | Path | Encoder,
+    data: str | Path,
+    *,
+    protocol: str,
+    test: str | Path | None = None,
+    seed: int = 0,
+    baselines: bool = True,
+    limit: int | None = None,
+    device: str = "auto",
+    precision: evaluation.Precision = "fp32",
+    progress: Progress = Quiet,
+) -> dense.DenseResult:
+    """What an encoder's feature map is worth, frozen and fine-tuned, beside the same network from random weights.
+
+    `protocol` is `segmentation`, `depth` or `detection`, with settings after a colon.
+    The result of a run is also stored in its `evaluations/`.
+    Raises ValueError when the data are of another kind, or the encoder has no feature map.
+    """
+    asked: dict[str, object] = {"encoder": encoder.name if isinstance(encoder, Encoder) else str(encoder), "data": str(data)}
+    asked |= {"test": None if test is None else str(test), "protocol": protocol, "seed": seed, "limit": limit}
+    asked |= {"baselines": baselines, "precision": precision}
+    if str(encoder) == "pixels":
+        raise ValueError("pixels has no feature map; give a run, an exported file, random:NAME or timm:NAME")
+    chosen = dense.load(protocol)
+    place = runs.find_device(device)
+    task = chosen.open(str(data), None if test is None else str(test), limit)
+    name, subject = encoder_for(encoder, task.source(), seed=seed)
+    assert subject is not None
+    result = dense.evaluate(
+        name, subject, chosen, task, baselines=baselines, seed=seed, device=place, precision=precision, progress=progress
+    )
+    result = replace(result, asked=asked)
+    if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
+        store(Path(encoder), result)
+    return result
+
+
+def store(run: Path, result: evaluation.Evaluation | dense.DenseResult) -> Path:
     """Write an evaluation into a run, named by its protocol; one of the same request is replaced, any other is kept beside it."""
     path = stored(run, result)
     path.parent.mkdir(exist_ok=True)
@@ -269,7 +307,7 @@ def store(run: Path, result: evaluation.Evaluation) -> Path:
     return path
 
 
-def stored(run: Path, result: evaluation.Evaluation) -> Path:
+def stored(run: Path, result: evaluation.Evaluation | dense.DenseResult) -> Path:
     """Where the evaluation is in the run, or would be: PROTOCOL.json, or PROTOCOL-2.json and so on beside others."""
     numbered = (run / "evaluations" / f"{result.protocol}{'' if n == 1 else f'-{n}'}.json" for n in count(1))
     return next(p for p in numbered if not p.exists() or _asked(p) == json.loads(json.dumps(result.asked)))

@@ -92,9 +92,9 @@ def views() -> dict[str, str]:
 
 def protocols() -> dict[str, str]:
     """Evaluation protocols with their default settings."""
-    from byol import evaluation
+    from byol import dense, evaluation
 
-    return {name: evaluation.describe(name) for name in evaluation.names()}
+    return {name: part.describe(name) for part in (evaluation, dense) for name in part.names()}
 
 
 def _first_line(doc: str | None) -> str:

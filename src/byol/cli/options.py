@@ -146,6 +146,8 @@ class List(Common):
     ]
 
 
-PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune", "transfer")  # as `byol.evaluation` has them; here without importing it
+# As `byol.dense` and `byol.evaluation` have them; here without importing either. The data of the first have masks, depths or boxes.
+DENSE = ("segmentation", "depth", "detection")
+PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune", "transfer", *DENSE)
 
 COMMANDS: dict[str, type[Common]] = {c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Embed, Export, Report, List)}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from byol import api
-from byol.cli.options import Embed, Evaluate, Export, Report
+from byol.cli.options import DENSE, Embed, Evaluate, Export, Report
 from byol.cli.screen import Screen, quoted
 
 
@@ -21,6 +21,8 @@ def _say_weights(encoder: str, screen: Screen) -> None:
 def evaluate(options: Evaluate, screen: Screen) -> int:
     """What features are worth, beside the baselines."""
     _say_weights(options.encoder, screen)
+    if any(p.partition(":")[0] in DENSE for p in options.protocol):
+        return _dense(options, screen)
     results = api.evaluate(
         options.encoder,
         options.data,
@@ -54,6 +56,50 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
         screen.say(f"Next: byol embed {quoted(options.encoder)} {quoted(options.data)} --out features.parquet")
     screen.result({"evaluations": [r.to_json() for r in results], "saved": saved})
     return 0
+
+
+def _dense(options: Evaluate, screen: Screen) -> int:
+    """What the feature map is worth, beside the same network from random weights."""
+    _check_dense(options)
+    results, saved = [], []
+    for protocol in options.protocol:
+        result = api.evaluate_dense(
+            options.encoder,
+            options.data,
+            protocol=protocol,
+            test=options.test,
+            seed=options.seed,
+            baselines=options.baselines,
+            limit=options.limit,
+            device=options.device,
+            precision=options.precision,
+            progress=screen.progress,
+        )
+        screen.clear()
+        for line in result.lines():
+            screen.say(line)
+        results.append(result.to_json())
+        if (Path(options.encoder) / "plan.json").exists():
+            saved.append(str(api.stored(Path(options.encoder), result)))
+    if saved:
+        screen.tell(", ".join(saved), 7, "Saved:")
+        screen.say(f"Next: byol report {quoted(options.encoder)}")
+    else:
+        screen.say(f"Next: byol train {quoted(options.data)}")
+    screen.result({"evaluations": results, "saved": saved})
+    return 0
+
+
+def _check_dense(options: Evaluate) -> None:
+    """ValueError for an option of the evaluations by class labels, which would be ignored."""
+    others = [p for p in options.protocol if p.partition(":")[0] not in DENSE]
+    if others:
+        raise ValueError(f"--protocol {others[0]} needs images with class labels and {DENSE[0]} others; evaluate them one by one")
+    for f in fields(options):
+        if f.name in ("labels", "draws", "devices", "batch_size", "workers") and getattr(options, f.name) != f.default:
+            name = f"--{f.name.replace('_', '-')}"
+            mend = f"write --protocol {options.protocol[0]}:batch_size=N" if f.name == "batch_size" else "leave it out"
+            raise ValueError(f"{name} is for class labels, not for {options.protocol[0]}; {mend}")
 
 
 def embed(options: Embed, screen: Screen) -> int:

@@ -9,6 +9,7 @@ from byol.encoders.catalogue import pretrained_statistics as pretrained_statisti
 from byol.encoders.catalogue import random_twin as random_twin
 from byol.encoders.encoder import Encoder as Encoder
 from byol.encoders.encoder import wrap as wrap
+from byol.encoders.feature_map import FeatureMap as FeatureMap
 from byol.encoders.input import Input as Input
 from byol.encoders.preprocess import evaluation_view as evaluation_view
 from byol.encoders.preprocess import evaluation_views as evaluation_views

@@ -138,10 +138,14 @@ class ResNet(nn.Module):
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.feature_map(x).mean((2, 3))
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, shape.dim, h, w), the last stage before its average."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for i in range(len(self.shape.blocks)):
             x = self.get_submodule(f"layer{i + 1}")(x)
-        return x.mean((2, 3))
+        return x
 
     def reset_parameters(self) -> None:
         """Draw the weights from torch's generator: normal, variance 2 / fan-out (He et al. 2015, arXiv 1502.01852); norms to 1 and 0."""
