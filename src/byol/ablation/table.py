@@ -73,9 +73,8 @@ class Ablation:
             Panel("linear, measured here", [_point(f.linear) for f in self.findings]),
         ]
         rows = [f.published for f in self.findings]
-        other = [
-            Panel("published, linear, another network and data", [None if r is None else Point(r.value, r.deviation or 0.0) for r in rows])
-        ]
+        points = [None if r is None else Point(r.value, r.deviation or 0.0) for r in rows]
+        other = [Panel("published, linear, another network and data", points, measured=False)]
         return picture(f"{self.name}: {self.setup}", [f.setting for f in self.findings], measured + (other if any(rows) else []))
 
 

@@ -13,6 +13,7 @@ TALL, GAP, TOP = 150, 34, 34  # of a panel, between panels, above the first
 _STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#333}.title{font-weight:600}.grid{stroke:#e4e4e4}.axis{stroke:#888}"
     ".bar{stroke:#1f6feb;stroke-width:1.5}.dot{fill:#1f6feb}"
+    ".other .bar{stroke:#8a6d3b}.other .dot{fill:#fff;stroke:#8a6d3b;stroke-width:1.5}"
 )
 
 
@@ -30,13 +31,14 @@ class Panel:
 
     title: str
     points: Sequence[Point | None]
+    measured: bool = True  # False: drawn in another colour
 
 
 def picture(title: str, settings: Sequence[str], panels: Sequence[Panel]) -> Markup:
     """The panels one below the other, the settings below all of them."""
     deepest = TOP + len(panels) * (TALL + GAP)
     room = 16 + 5 * max((len(s) for s in settings), default=0)  # for the names, which lie askew
-    width = max(LEFT + RIGHT + STEP * len(settings), 360) + room // 3
+    width = max(LEFT + RIGHT + STEP * len(settings) + room * 4 // 5, 16 + 7 * len(title), 360)
     parts = [tag("style", Markup(_STYLE)), tag("rect", width=width, height=deepest + room, fill="#fff")]
     parts.append(tag("text", title, x=8, y=18, class_="title"))
     parts += [_panel(p, TOP + i * (TALL + GAP), LEFT + STEP * len(settings)) for i, p in enumerate(panels)]
@@ -67,7 +69,7 @@ def _panel(panel: Panel, top: float, right: float) -> Markup:
         parts.append(tag("text", tick_label(tick), x=LEFT - 6, y=y(tick) + 4, text_anchor="end"))
     parts.append(tag("line", x1=LEFT, x2=right, y1=low, y2=low, class_="axis"))
     parts += [_drawn(p, _x(i), y) for i, p in enumerate(panel.points) if p is not None]
-    return tag("g", join(parts))
+    return tag("g", join(parts), class_=None if panel.measured else "other")
 
 
 def _drawn(p: Point, x: float, y: Scale) -> Markup:
