@@ -234,12 +234,14 @@ def test_embed_writes_one_part_each_and_evaluate_scores_as_one_process_does(phot
     told = json.loads(said.splitlines()[-1])
     assert told["images"] == one.images == 48
     assert len(told["skipped"]) == len(one.skipped) == 1
-    scores = byol.evaluate(out, photos, protocols=("knn",), device="cpu")
-    process = byol_command("evaluate", out, photos, "--protocol", "knn", "--devices", 2, "--device", "cpu", "--json")
+    asked = ("knn", "linear-sgd:epochs=2,batch_size=16")  # the second trains on crops, in the first process alone
+    scores = byol.evaluate(out, photos, protocols=asked, device="cpu")
+    process = byol_command("evaluate", out, photos, "--protocol", *asked, "--devices", 2, "--device", "cpu", "--json")
     said, complaint = process.communicate(timeout=120)
     assert process.returncode == 0, complaint
-    (found,) = json.loads(said.splitlines()[-1])["evaluations"]
-    assert [s["top1"] for s in found["scores"]] == pytest.approx([s.top1 for s in scores[0].scores], abs=0.15)
+    for found, alone in zip(json.loads(said.splitlines()[-1])["evaluations"], scores, strict=True):
+        assert [s["top1"] for s in found["scores"]] == pytest.approx([s.top1 for s in alone.scores], abs=0.15)
+        assert [s["settings"] for s in found["scores"]] == [s.settings for s in alone.scores]  # batch and steps among them
 
 
 @pytest.mark.parametrize(

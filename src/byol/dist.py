@@ -78,6 +78,17 @@ def joined(device: str, *, minutes: float | None = None) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """What follows is no shared work: as with a single process."""
+    kept = list(_store)
+    _store.clear()
+    try:
+        yield
+    finally:
+        _store.extend(kept)
+
+
 def from_first(make: Callable[[], object]) -> Any:
     """What `make`, called in the first process alone, returns there: the same JSON value in all; and so with its ValueError."""
     if size() == 1:

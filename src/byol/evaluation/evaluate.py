@@ -97,7 +97,8 @@ def evaluate(
     ]
     workers = workers if workers is not None else 0 if device == "cpu" else min(8, cores())
     setting = _Setting(parts, train.subset(parts.train), _draws(parts, labels, draws, seed), seed, precision, workers)
-    results = [_under(probe, seen, setting, progress) for probe in probes]
+    with dist.apart():  # the others have left
+        results = [_under(probe, seen, setting, progress) for probe in probes]
     return [replace(r, notes=notes + parts.notes, feature_seconds=feature_seconds) for r in results]
 
 
