@@ -18,6 +18,8 @@ FLAGS = {
     "resume": "--devices --json run",
     "evaluate": "--batch-size --device --devices --draws --json --labels --limit --no-baselines --precision --protocol --seed --test "
     "--workers data encoder",
+    "ablate": "--batch-size --device --encoder --epochs --image-size --json --limit --minutes --out --recipe --seed --seeds --set --test "
+    "--values data name",
     "embed": "--batch-size --device --devices --json --limit --out --precision data encoder",
     "export": "--json --network --out run",
     "report": "--json --out run",
@@ -40,7 +42,7 @@ def complaint(*words):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_public_flags_are_frozen(command):
     cls = COMMANDS[command]
-    places = {"data", "run", "encoder", "what"} if command != "train" else {"data"}
+    places = {"train": {"data"}, "ablate": {"name", "data"}}.get(command, {"data", "run", "encoder", "what"})
     found = {f.name if f.name in places else flag(f) for f in dataclasses.fields(cls)}
     assert found == set(FLAGS[command].split())
 

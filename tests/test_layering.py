@@ -7,12 +7,12 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "byol"
 LEVEL = {
-    **dict.fromkeys(("rng", "files", "stored", "stopping", "allocator", "dist", "sync_norm", "replicas"), 0),
+    **dict.fromkeys(("rng", "files", "stored", "stopping", "allocator", "dist", "sync_norm", "replicas", "published"), 0),
     **dict.fromkeys(("config", "losses", "views", "encoders", "data", "optim"), 1),
     "methods": 2,
     **dict.fromkeys(("training", "feeds", "checkpoint", "health", "evaluation", "dense"), 3),
     **dict.fromkeys(("run", "contact_sheet", "recipes", "reporting", "exporting"), 4),
-    **dict.fromkeys(("api", "demonstration", "cli", "__init__", "__main__"), 5),
+    **dict.fromkeys(("api", "ablation", "demonstration", "cli", "__init__", "__main__"), 5),
 }
 FILES = sorted(SRC.rglob("*.py"))
 

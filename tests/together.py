@@ -6,6 +6,12 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+# What mixes the images of a batch in the loss itself: negative pairs with gradients on both sides, statistics of a batch.
+MIXING = {
+    "simclr": {"beta": 1.0, "predictor": "none", "target": "online"},
+    "contrast": {"beta": 0.5, "alpha": 0.3},
+    "batch-in-loss": {"loss_norm": "batch"},
+}
 
 
 def start(count, words, *, port, **env):
@@ -47,14 +53,14 @@ def everything(out):
         def forward(self, x):
             return self.net(x)
 
-    def case(name, optimizer, accumulate, dtype):
+    def case(name, optimizer, accumulate, dtype, called=None, **options):
         plan = single.make_plan(
             method=name, optimizer=optimizer, accumulate=accumulate, lr=0.02 if optimizer == "adamw" else 0.5, log_steps=1
         )
         x = single.images(plan.images).to(dtype)
         torch.manual_seed(dist.rank())  # weights are those of the first process
         cls = methods.load(name)
-        method = cls(Net(), cls.Config(hidden=16, dim=8)).to(dtype)
+        method = cls(Net(), cls.Config(hidden=16, dim=8, **options)).to(dtype)
         s = plan.settings
         made = single.optim.make(s.optimizer, method.param_groups(), lr=0.0, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
 
@@ -63,7 +69,7 @@ def everything(out):
                 ids = ids_at(step, n=len(x), batch=s.batch_size, seed=s.seed)[dist.share(s.batch_size)]
                 yield x[ids], x[ids] + 0.3 * x[ids].flip(-1)
 
-        folder = Path(out) / f"{name}-{optimizer}-{accumulate}-{str(dtype)[6:]}-{dist.size()}"
+        folder = Path(out) / f"{called or name}-{optimizer}-{accumulate}-{str(dtype)[6:]}-{dist.size()}"
         if dist.rank() == 0:
             folder.mkdir()
         dist.wait()
@@ -79,6 +85,8 @@ def everything(out):
             for optimizer, accumulate in (("lars", 1), ("sgd", 2), ("adamw", 1)):
                 case(name, optimizer, accumulate, torch.float64)
             case(name, "sgd", 1, torch.float32)
+        for called, options in MIXING.items():
+            case("byol", "sgd", 2, torch.float64, called, **options)
 
 
 if __name__ == "__main__":

@@ -156,6 +156,29 @@ def gathered(x: Tensor) -> Tensor:
     return out
 
 
+def gather(x: Tensor) -> Tensor:
+    """(b, ...) of every process -> (b x processes, ...) in their order, the same b in each; gradients come back.
+
+    A process gets the sum of what all of them ask of its rows: the mean over processes that training takes of gradients is then
+    that of the mean loss.
+    """
+    out: Tensor = x if size() == 1 else _Gather.apply(x)
+    return out
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        return gathered(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        td.all_reduce(grad)
+        return grad[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+
+
 def rows_of_all(x: Tensor) -> Tensor:
     """(b, ...) on the CPU -> all rows in the order of the processes; b may differ, the type may not."""
     if size() == 1:

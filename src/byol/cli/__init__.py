@@ -28,6 +28,7 @@ MODULES = {
     "look": ("doctor", "list"),
     "train": ("train", "resume"),
     "demo": ("demo",),
+    "ablate": ("ablate",),
     "use": ("evaluate", "embed", "export", "report"),
 }
 
@@ -81,7 +82,7 @@ def _run(words: list[str]) -> int:
         if module != "look":
             screen.progress("starting", 0, 0)
         # A scheduler may take the machine away while torch is imported and the data read: no less a reason to try again.
-        with raised() if module == "train" else nullcontext():
+        with raised() if module in ("train", "ablate") else nullcontext():
             code: int = getattr(importlib.import_module(f"byol.cli.{module}"), command)(options, screen)
         return code
     finally:

@@ -106,6 +106,35 @@ class Evaluate(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ablate(Common):
+    """Vary one setting over several seeds, as in the paper."""
+
+    name: Annotated[
+        Literal[
+            "batch_size", "augmentations", "tau_base", "target", "alpha", "layers", "dim", "lr", "weight_decay", "loss_norm",
+            "predictor_rate", "rates", "norm",
+        ],
+        Place("what to vary: batch_size, augmentations, tau_base, target, alpha, layers, dim, lr, weight_decay, loss_norm, "
+              "predictor_rate, rates or norm; see docs/ablations.md", "NAME"),
+    ]  # fmt: skip
+    data: Annotated[str, Place(DATA + "; with labels", "DATA")]
+    out: Annotated[Path | None, About("folder of all runs (default: runs/ablate-NAME-DATA); one that is there goes on", "FOLDER")] = None
+    test: Annotated[str | None, About("labelled test images (default: a stratified fifth of DATA)", "DATA")] = None
+    values: Annotated[tuple[str, ...], About("settings in place of the paper's, e.g. 0.9 0.99, or 'alpha=1 beta=0.5'", "X")] = ()
+    seeds: Annotated[int, About("runs of each setting (default: 3)", "N")] = 3
+    recipe: Annotated[str, About("see `byol list recipes` (default: auto, from the data)", "NAME")] = "auto"
+    encoder: Annotated[str | None, About("see `byol list encoders`; any timm name", "NAME")] = None
+    epochs: Annotated[int | None, About("passes over the images, of each run", "N")] = None
+    minutes: Annotated[float | None, About("in place of --epochs: as many as fit, of each run, measured once", "X")] = None
+    batch_size: Annotated[int | None, About("images a forward pass", "B")] = None
+    image_size: Annotated[int | None, About("height and width of a view, pixels", "S")] = None
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to train (default: auto)")] = "auto"
+    seed: Annotated[int, About("of the first run; the others count on (default: 0)", "N")] = 0
+    limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
+    set: Annotated[tuple[str, ...], About("any setting of all runs, as in byol train", "KEY=VALUE")] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Embed(Common):
     """Write the features of every image, with its name."""
 
@@ -150,4 +179,6 @@ class List(Common):
 DENSE = ("segmentation", "depth", "detection")
 PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune", "transfer", *DENSE)
 
-COMMANDS: dict[str, type[Common]] = {c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Embed, Export, Report, List)}
+COMMANDS: dict[str, type[Common]] = {
+    c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Ablate, Embed, Export, Report, List)
+}

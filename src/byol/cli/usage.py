@@ -140,8 +140,10 @@ def _typed(name: str, text: str, wanted: object) -> Value:
 
 def _belongs(word: str, name: str, item: object) -> bool:
     """Whether a further word is one more value of an option of several: what cannot be one is the next positional."""
+    if name in ("set", "values") and "=" in word:
+        return not word.startswith("--")
     if name == "set":
-        return "=" in word and not word.startswith("--")
+        return False
     if name == "protocol":
         return word.partition(":")[0] in PROTOCOLS
     try:

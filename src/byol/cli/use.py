@@ -8,6 +8,7 @@ from pathlib import Path
 from byol import api
 from byol.cli.options import DENSE, Embed, Evaluate, Export, Report
 from byol.cli.screen import Screen, quoted
+from byol.evaluation.table import published_lines
 
 
 def _say_weights(encoder: str, screen: Screen) -> None:
@@ -41,7 +42,7 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
     )
     screen.clear()
     for result in results:
-        for line in result.lines():
+        for line in [*result.lines(), *published_lines(result)]:
             screen.say(line)
     run = Path(options.encoder)
     if not results:  # one of several processes has them and speaks
@@ -54,7 +55,8 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
         screen.say(f"Next: byol train {quoted(options.data)}")
     else:
         screen.say(f"Next: byol embed {quoted(options.encoder)} {quoted(options.data)} --out features.parquet")
-    screen.result({"evaluations": [r.to_json() for r in results], "saved": saved})
+    published = [row.to_json() for r in results for group in r.published() for row in group.rows]
+    screen.result({"evaluations": [r.to_json() for r in results], "saved": saved, "published": published})
     return 0
 
 

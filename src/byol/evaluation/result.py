@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from byol.evaluation.baselines import is_baseline
 from byol.evaluation.intervals import deviation
 from byol.evaluation.probe import Settings
+from byol.published.beside import Beside, beside
 from byol.stored import typed
 
 
@@ -59,6 +60,11 @@ class Evaluation:
         from byol.evaluation.table import lines
 
         return lines(self)
+
+    def published(self) -> list[Beside]:
+        """The published rows that these scores can be read beside; none for data without a known name."""
+        shares = list(dict.fromkeys(s.labels for s in self.scores))
+        return beside(str(self.asked.get("data", "")), self.classes, self.protocol, shares, train=self.train, test=self.test)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; no NaN."""

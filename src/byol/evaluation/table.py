@@ -7,6 +7,7 @@ from textwrap import wrap
 
 from byol.evaluation.intervals import deviation
 from byol.evaluation.result import Evaluation, Score
+from byol.published.beside import said
 
 WIDTH = 80
 _CELL = 14
@@ -25,6 +26,16 @@ def lines(e: Evaluation) -> list[str]:
         out += _block(e, names, shares[start : start + at_once], width)
     for text in (_legend(e), *e.notes):
         out += _wrapped(text, "  ")
+    return out
+
+
+def published_lines(e: Evaluation) -> list[str]:
+    """What was published on the same data, told apart from what was measured; nothing for data without a known name."""
+    out = []
+    for group in e.published():
+        out += _wrapped(f"Published, for scale, not measured here ({group.differences}):", "  ")
+        out += [f"    {said(r)}" for r in group.rows]
+        out += _wrapped(f"Source: {group.source}", "    ")
     return out
 
 

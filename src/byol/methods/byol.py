@@ -8,13 +8,14 @@ Expect, with the paper's recipe, ResNet-50, 1000 epochs of ImageNet: 74.3 % line
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from byol.losses import regression_loss
+from byol.losses import objective, squared_distance
 from byol.methods import StepOutput
 from byol.methods._heads import cosine, frozen, mlp, reset, width
 from byol.optim import Group, param_groups, target_momentum
@@ -35,14 +36,27 @@ class Options:
     projector_rate: float = 1.0
     predictor_rate: float = 1.0
     target_init: Literal["fresh", "copy"] = "fresh"  # fresh: its own random weights, as released; copy: those of the online network
+    # What the paper's ablations vary; the defaults are BYOL.
+    target: Literal["ema", "stop-gradient", "online"] = "ema"  # what is predicted: of the average; of the online network, without or with
+    beta: float = 0.0  # weight of the negative pairs; 1 with predictor=none target=online is SimCLR's loss times 2 alpha
+    alpha: float = 0.1  # temperature of the negative pairs
+    loss_norm: Literal["l2", "layer", "batch", "none"] = "l2"  # of predictions and targets in the loss; layer and batch over sqrt(dim)
+    projector_layers: int = 2  # linear layers
+    predictor_layers: int = 2  # linear layers
+    predictor_norm: Literal["same", "batch", "layer", "none"] = "same"  # as head_norm, for the predictor alone
 
     def __post_init__(self) -> None:
         if self.projector_rate < 0 or self.predictor_rate < 0:
             raise ValueError(f"projector_rate={self.projector_rate} and predictor_rate={self.predictor_rate} must be 0 or more")
         if not 0 <= self.tau_base <= 1:
             raise ValueError(f"tau_base is {self.tau_base}; give a number from 0 (target = online) to 1 (target never moves)")
-        if self.hidden < 1 or self.dim < 1:
-            raise ValueError(f"hidden={self.hidden} and dim={self.dim} must be 1 or more")
+        for name in ("hidden", "dim", "projector_layers", "predictor_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if not (0 <= self.beta < math.inf and 0 < self.alpha < math.inf):
+            raise ValueError(f"beta={self.beta} and alpha={self.alpha} are not possible; give beta 0 or more and alpha above 0")
+        if self.beta and self.loss_norm != "l2":
+            raise ValueError(f"loss_norm={self.loss_norm} has no negative pairs; give beta=0 or loss_norm=l2")
 
 
 class BYOL(nn.Module):
@@ -66,11 +80,16 @@ class BYOL(nn.Module):
         c = self.config = config or Options()
         self.encoder = encoder
         if projector is None:
-            projector = mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm, output_norm=c.projection_norm == "batch")
+            batch = c.projection_norm == "batch"
+            projector = mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm, output_norm=batch, layers=c.projector_layers)
         self.projector = projector
         if predictor is None:
-            predictor = mlp(c.dim, c.hidden, c.dim, norm=c.head_norm) if c.predictor == "mlp" else nn.Identity()
+            norm = c.head_norm if c.predictor_norm == "same" else c.predictor_norm
+            mapped = c.predictor == "mlp"
+            predictor = mlp(c.dim, c.hidden, c.dim, norm=norm, layers=c.predictor_layers) if mapped else nn.Identity()
         self.predictor = predictor
+        if c.loss_norm != "l2":
+            self.loss_norm = _loss_norm(c.loss_norm, c.dim)
         self.target_encoder = frozen(copy.deepcopy(encoder))
         self.target_projector = frozen(copy.deepcopy(self.projector))
         if c.target_init == "fresh" and reset(self.target_encoder):
@@ -83,12 +102,29 @@ class BYOL(nn.Module):
         # Each view passes on its own, so that batch norm sees one view at a time, as in the released code.
         z_v, z_w = self.projector(self.encoder(v)), self.projector(self.encoder(w))
         p_v, p_w = self.predictor(z_v), self.predictor(z_w)
+        t_v, t_w = self._targets(v, w, z_v, z_w)
+        p_v, p_w, t_v, t_w = (_at_least_float32(x) for x in (p_v, p_w, t_v, t_w))
+        loss = self._loss((p_v, p_w), (t_v, t_w))
+        return StepOutput(loss, (z_v.detach(), z_w.detach()), {"target_cosine": cosine(z_v.detach().to(t_w.dtype), t_w.detach())})
+
+    def _targets(self, v: Tensor, w: Tensor, z_v: Tensor, z_w: Tensor) -> tuple[Tensor, Tensor]:
+        """What is predicted, (B, D) for each view: projections of the target network, or of the online one in the ablations."""
+        if self.config.target == "online":
+            return z_v, z_w
+        if self.config.target == "stop-gradient":
+            return z_v.detach(), z_w.detach()
         with torch.no_grad():
             # The target stays in train mode: it normalises with the statistics of its own current batch.
-            t_v, t_w = self.target_projector(self.target_encoder(v)), self.target_projector(self.target_encoder(w))
-        p_v, p_w, t_v, t_w = (_at_least_float32(x) for x in (p_v, p_w, t_v, t_w))
-        loss = regression_loss(p_v, t_w) + regression_loss(p_w, t_v)
-        return StepOutput(loss, (z_v.detach(), z_w.detach()), {"target_cosine": cosine(z_v.detach().to(t_w.dtype), t_w)})
+            return self.target_projector(self.target_encoder(v)), self.target_projector(self.target_encoder(w))
+
+    def _loss(self, p: tuple[Tensor, Tensor], t: tuple[Tensor, Tensor]) -> Tensor:
+        """Both directions; with the defaults 2 - 2 cos each."""
+        c = self.config
+        if c.loss_norm == "l2":
+            return objective(p, t, alpha=c.alpha, beta=c.beta)
+        scale = 1 if c.loss_norm == "none" else p[0].shape[1] ** -0.5
+        p_v, p_w, t_v, t_w = (scale * self.loss_norm(x) for x in (*p, *t))
+        return squared_distance(p_v, t_w) + squared_distance(p_w, t_v)
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
@@ -116,15 +152,30 @@ class BYOL(nn.Module):
         return {"online_target_distance": gap / torch.stack(torch._foreach_norm(online)).norm()}
 
     def risks(self) -> dict[str, str]:
-        """Without a predictor the paper reached 0.2 % on ImageNet, with a target that is the online network 0.3 %."""
+        """Without negative pairs: 0.2 % on ImageNet without a predictor, 0.3 % with the online network as target (paper)."""
         c = self.config
-        found = {"there is no predictor": "predictor=mlp"} if c.predictor == "none" else {}
-        return found | ({"the target is the online network itself (tau_base 0)": "tau_base=0.99"} if c.tau_base == 0 else {})
+        found: dict[str, str] = {}
+        if c.beta:
+            return found
+        if c.predictor == "none":
+            found["there is no predictor"] = "predictor=mlp"
+        if c.target != "ema":
+            found[f"the target is the online network itself (target={c.target})"] = "target=ema"
+        elif c.tau_base == 0:
+            found["the target is the online network itself (tau_base 0)"] = "tau_base=0.99"
+        return found
 
     def _pairs(self) -> tuple[list[Tensor], list[Tensor]]:
         online = [*self.encoder.parameters(), *self.projector.parameters()]
         target = [*self.target_encoder.parameters(), *self.target_projector.parameters()]
         return list(online), list(target)
+
+
+def _loss_norm(kind: str, dim: int) -> nn.Module:
+    """(B, dim) -> (B, dim), without parameters; the batch norm is a module, so that processes share its statistics."""
+    if kind == "layer":
+        return nn.LayerNorm(dim, elementwise_affine=False)
+    return nn.BatchNorm1d(dim, affine=False, track_running_stats=False) if kind == "batch" else nn.Identity()
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

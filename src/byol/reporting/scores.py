@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from byol.evaluation.baselines import is_baseline
+from byol.published.beside import Beside, beside
 from byol.reporting.html import number, percent, share
 from byol.reporting.run import Run, listing, mapping, real
 
@@ -41,6 +42,7 @@ class Result:
     classes: int
     scores: list[Score]
     notes: list[str]
+    published: list[Beside]  # what was published on data of this name
 
     @property
     def shares(self) -> list[float]:
@@ -75,7 +77,9 @@ def _result(fields: dict[str, object]) -> Result | None:
     protocol = str(fields.get("protocol", "evaluation"))
     details = words(mapping(fields.get("settings")))
     settings = str(fields.get("description") or f"{protocol} {details}".strip())
-    return Result(protocol, settings, details, setting, classes, scores, [str(n) for n in listing(fields.get("notes"))])
+    data = str(mapping(fields.get("asked")).get("data") or "")
+    near = beside(data, classes, protocol, list(dict.fromkeys(s.labels for s in scores)), train=train, test=test)
+    return Result(protocol, settings, details, setting, classes, scores, [str(n) for n in listing(fields.get("notes"))], near)
 
 
 def _score(fields: dict[str, object]) -> Score | None:

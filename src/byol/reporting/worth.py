@@ -30,7 +30,18 @@ def _protocol(result: Result, run: Run) -> Markup:
     top = max(s.interval[1] if s.interval else s.top1 for s in result.scores)
     panels = [_panel(result, labels, max(0.1, top)) for labels in result.shares]
     title = tag("h3", result.settings)
-    return tag("div", title, _note(result), tag("div", *panels, class_="bars"), _table(result, run), class_="protocol")
+    parts = [title, _note(result), tag("div", *panels, class_="bars"), _table(result, run), _published(result)]
+    return tag("div", *parts, class_="protocol")
+
+
+def _published(result: Result) -> Markup:
+    """Published numbers on data of this name, one line a table, apart from all that was measured; nothing for other data."""
+    lines = []
+    for group in result.published:
+        numbers = ", ".join(f"{r.method} {r.network} {r.value:.1f}" for r in group.rows)
+        text = f"Published, for scale, not measured here: {numbers} ({group.differences}). {group.source}."
+        lines.append(tag("p", text, class_="note published"))
+    return join(lines)
 
 
 def _note(result: Result) -> Markup:

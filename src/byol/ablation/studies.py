@@ -1,0 +1,129 @@
+"""What can be varied: the paper's ablations by name, each a list of settings beside what was published for them."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from itertools import product
+
+from byol import published
+from byol.published import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One ablation. A setting is pairs as `byol train --set` takes them, with a space between, or a word of `words`."""
+
+    name: str  # also the published table
+    what: str
+    values: tuple[str, ...]  # the paper's, as far as they can be made here
+    words: dict[str, str] = field(default_factory=dict)  # names of settings -> their pairs
+
+    @property
+    def key(self) -> str | None:
+        """The one setting that is varied; None where several are."""
+        keys = {pair.partition("=")[0] for v in self.values for pair in v.split()}
+        return self.name if keys == {self.name} else None
+
+    def pairs(self, value: str) -> tuple[str, ...]:
+        """The settings of a run, as `--set` takes them."""
+        return tuple(self.words.get(value, value).split())
+
+    def setting(self, text: str) -> str:
+        """A value as the user wrote it -> as the study has it: 0.9 -> tau_base=0.9; ValueError for what is none."""
+        if text in self.values or text in self.words:
+            return text
+        if self.key and "=" not in text and " " not in text:
+            return f"{self.key}={text}"
+        if text and all("=" in pair for pair in text.split()):
+            return " ".join(text.split())
+        known = ", ".join(repr(v) for v in self.values)
+        raise ValueError(f"--values {text}: no setting of {self.name}; give KEY=VALUE, or one of {known}")
+
+    def published(self, value: str) -> Row | None:
+        """What was published for this setting, top-1; None where nothing was."""
+        return published.value(self.name, value)
+
+
+def _each(key: str, *values: object) -> tuple[str, ...]:
+    return tuple(f"{key}={v}" for v in values)
+
+
+_CROP = "jitter=0 gray=0 blur=0 solarize=0 flip=0"
+_AUGMENTATIONS = {
+    "baseline": "",
+    "no flip": "flip=0",
+    "no blur": "blur=0",
+    "no colour": "jitter=0 gray=0",
+    "no jitter": "jitter=0",
+    "no grayscale": "gray=0",
+    "no solarize in T'": "solarize=0",  # T has none
+    "symmetric": "blur=0.5 solarize=0.2",
+    "crop only": _CROP,
+    "crop + flip": "jitter=0 gray=0 blur=0 solarize=0",
+    "crop + colour": "flip=0 blur=0 solarize=0",
+    "crop + blur": "flip=0 jitter=0 gray=0 solarize=0",
+}
+_TARGETS = (
+    *(("mlp", "ema", 0), ("mlp", "ema", 1), ("none", "ema", 1), ("mlp", "stop-gradient", 1), ("none", "online", 1)),
+    *(("none", "stop-gradient", 1), ("mlp", "online", 1), ("mlp", "stop-gradient", 0), ("mlp", "online", 0)),
+    *(("none", "ema", 0), ("none", "stop-gradient", 0), ("none", "online", 0)),
+)
+_NORMS = (("batch", "batch"), ("batch", "none"), ("none", "batch"), ("none", "none"), ("layer", "layer"))
+_RATES = (1, 1.5, 2, 5, 10)
+
+STUDIES: dict[str, Study] = {
+    s.name: s
+    for s in (
+        Study(
+            name="batch_size",
+            what="images a forward pass; gradients are accumulated, so that an update sees as many as before",
+            values=_each("batch_size", 256, 128, 64, 32, 16),
+        ),
+        Study(name="augmentations", what="views with parts taken away", values=tuple(_AUGMENTATIONS), words=_AUGMENTATIONS),
+        Study(name="tau_base", what="target momentum at the start", values=_each("tau_base", 1, 0.999, 0.99, 0.9, 0)),
+        Study(
+            name="target",
+            what="predictor, target and negative pairs, from BYOL to SimCLR's loss",
+            values=tuple(f"predictor={p} target={t} beta={b}" for p, t, b in _TARGETS),
+        ),
+        Study(
+            name="alpha",
+            what="temperature and weight of negative pairs",
+            values=("beta=0", *(f"alpha={a} beta={b}" for b in ("0.1", "0.5", "1") for a in ("0.01", "0.1", "0.3", "1", "3", "10"))),
+        ),
+        Study(
+            name="layers",
+            what="layers of projector and predictor",
+            values=tuple(f"projector_layers={a} predictor_layers={b}" for a, b in product((1, 2, 3), (1, 2, 3))),
+        ),
+        Study(name="dim", what="units of the projection", values=_each("dim", 16, 32, 64, 128, 256, 512)),
+        Study(name="lr", what="learning rate per 256 images", values=_each("lr", 0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 1)),
+        Study(name="weight_decay", what="weight decay", values=_each("weight_decay", "1e-7", "5e-7", "1e-6", "5e-6", "1e-5")),
+        Study(name="loss_norm", what="normalisation inside the loss", values=_each("loss_norm", "l2", "layer", "none", "batch")),
+        Study(
+            name="predictor_rate",
+            what="the predictor's factor on the learning rate, with no average",
+            values=tuple(f"tau_base=0 predictor_rate={v}" for v in (0, 1, 2, 10, 20)),
+        ),
+        Study(
+            name="rates",
+            what="factors on the rates of projector and predictor, with no average",
+            values=tuple(f"tau_base=0 projector_rate={m} predictor_rate={v}" for m, v in product(_RATES, _RATES)),
+        ),
+        Study(
+            name="norm",
+            what="normalisation in projector and predictor",
+            values=tuple(f"head_norm={a} predictor_norm={b}" for a, b in _NORMS),
+        ),
+    )
+}
+
+
+def load(name: str) -> Study:
+    """The study of that name; ValueError with the nearest name if there is none."""
+    if name not in STUDIES:
+        near = difflib.get_close_matches(name, STUDIES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(STUDIES)}"
+        raise ValueError(f"no ablation {name!r}; {hint}")
+    return STUDIES[name]

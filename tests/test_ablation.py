@@ -1,0 +1,191 @@
+"""`byol ablate`: what it varies, that it goes on where it stood, and that its table is that of its runs."""
+
+import json
+import re
+import statistics
+
+import pytest
+from cli_calls import byol, stripes
+
+from byol import ablation, published
+from byol.ablation import STUDIES, Asked
+from byol.ablation.table import Ablation, Finding
+from byol.cli.options import Ablate
+from byol.config import Request, Settings, parse_assignments
+from byol.methods import load
+from byol.views import Pipeline
+
+SMALL = ["--encoder", "small-w16", "--image-size", "16", "--batch-size", "16", "--epochs", "1", "--device", "cpu"]
+SET = ["--set", "hidden=16", "dim=8", "log_steps=2", "workers=0"]
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """Two settings with two seeds, and one that comes to the same as the first."""
+    folder = tmp_path_factory.mktemp("ablate")
+    photos, out = stripes(folder / "photos", 32), folder / "out"
+    words = ["ablate", "tau_base", photos, "--out", out, "--values", "0.9", "0.99", "tau_base=0.90", "--seeds", 2, *SMALL, *SET, "--json"]
+    return out, words, byol(*words)
+
+
+def own(run, protocol):
+    scores = json.loads((run / "evaluations" / f"{protocol}.json").read_text())["scores"]
+    (found,) = [s["top1"] for s in scores if s["name"] == str(run)]
+    return found
+
+
+def test_every_run_is_an_ordinary_run_and_the_table_holds_its_scores(studied):
+    out, _, call = studied
+    assert call.code == 0, call.err
+    told = json.loads(call.out)
+    assert [f["setting"] for f in told["findings"]] == ["tau_base=0.9", "tau_base=0.99", "tau_base=0.90"]
+    for f in told["findings"][:2]:
+        runs = [out / f["setting"] / f"seed-{seed}" for seed in (0, 1)]
+        assert f["linear"] == [own(run, "linear") for run in runs]
+        assert f["knn"] == [own(run, "knn") for run in runs]
+        plans = [json.loads((run / "plan.json").read_text()) for run in runs]
+        assert [p["settings"]["seed"] for p in plans] == [0, 1]
+        assert {p["method"]["tau_base"] for p in plans} == {float(f["setting"].partition("=")[2])}
+        mean, spread = 100 * statistics.mean(f["linear"]), 100 * statistics.stdev(f["linear"])
+        row = next(line for line in call.err.splitlines() if line.startswith(f"  {f['setting']} "))
+        assert f"{mean:.1f} +- {spread:.1f}" in row
+    assert set(told["baselines"]) == {"pixels", "random small-w16"}
+    assert json.loads((out / "results.json").read_text()) == told
+
+
+def test_a_setting_that_comes_to_the_same_is_not_run_again(studied):
+    out, _, call = studied
+    assert json.loads(call.out)["findings"][2]["same_as"] == "tau_base=0.9"
+    assert "as tau_base=0.9" in call.err
+    assert not (out / "tau_base=0.90").exists()
+
+
+def test_what_was_published_has_a_column_of_its_own(studied):
+    _, _, call = studied
+    assert [f["published"] and f["published"]["value"] for f in json.loads(call.out)["findings"]] == [68.4, 72.5, None]
+    assert re.search(r"tau_base=0.99 .* 72\.5$", call.err, re.MULTILINE)
+    assert "published, not measured here: Grill et al. 2020, ablations" in " ".join(call.err.split())
+    assert max(map(len, (line for line in call.err.splitlines() if "/" not in line))) <= 80
+
+
+def test_all_runs_share_what_is_measured(studied):
+    out, _, _ = studied
+    plans = [json.loads(p.read_text())["settings"] for p in out.glob("*/*/plan.json")]
+    assert len(plans) == 4
+    assert len({(p["precision"], p["channels_last"], p["epochs"], p["batch_size"]) for p in plans}) == 1
+
+
+def test_the_picture_is_a_whole_file_with_a_bar_for_every_deviation(studied):
+    out, _, _ = studied
+    svg = (out / "results.svg").read_text()
+    assert svg.startswith("<svg ")
+    assert svg.count("<circle") == 2 + 2 + 2  # kNN, linear, published
+    assert "tau_base=0.99" in svg
+    assert "href" not in svg
+
+
+def test_an_ablation_that_was_cut_off_goes_on_where_it_stood(studied):
+    """A run that had begun, one without scores, and one that is missing: only these are made, and the numbers are the same."""
+    out, words, first = studied
+    kept = out / "tau_base=0.9" / "seed-0"
+    missing, begun = (out / "tau_base=0.99" / f"seed-{s}" for s in (0, 1))
+    before = (kept / "encoder.safetensors").stat().st_mtime_ns
+    for path in sorted(missing.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    missing.rmdir()
+    for name in ("encoder.safetensors", "encoder.json", "last.safetensors", "metrics.jsonl"):
+        (begun / name).unlink()
+    (out / "tau_base=0.9" / "seed-1" / "evaluations" / "knn.json").unlink()
+    again = byol(*words)
+    assert again.code == 0, again.err
+    assert json.loads(again.out) == json.loads(first.out)
+    assert (kept / "encoder.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_ablation_in_the_same_folder_is_refused(studied):
+    _, words, _ = studied
+    call = byol(*[str(w).replace("16", "20") if w == "16" else w for w in words])
+    assert call.code == 2
+    assert "holds an ablation with other settings" in " ".join(call.err.split())
+
+
+def test_the_paper_s_settings_are_all_ones_that_a_run_can_have():
+    kinds = {"settings": Settings, "method": load("byol").Config, "views": Pipeline}
+    for study in STUDIES.values():
+        for value in study.values:
+            sets = parse_assignments(study.pairs(value), kinds)
+            kinds["method"](**sets["method"])
+
+
+def test_every_study_has_published_numbers_and_settings_that_they_are_about():
+    for study in STUDIES.values():
+        known = {r.setting for r in published.rows(table=study.name)}
+        assert [v for v in study.values if study.published(v) is None and v != "batch_size=32" and v != "batch_size=16"] == []
+        assert known & set(study.values)
+
+
+def test_the_command_names_every_study():
+    from typing import get_args, get_type_hints
+
+    assert set(get_args(get_type_hints(Ablate)["name"])) == set(STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "setting"),
+    [
+        ("tau_base", "0.9", "tau_base=0.9"),
+        ("tau_base", "tau_base=0.9", "tau_base=0.9"),
+        ("augmentations", "no flip", "no flip"),
+        ("alpha", "beta=1  alpha=2", "beta=1 alpha=2"),
+    ],
+)
+def test_a_value_is_read_as_it_is_meant(name, text, setting):
+    assert STUDIES[name].setting(text) == setting
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["tau_base", "--values", "2"], "tau_base is 2.0; give a number from 0"),
+        (["augmentations", "--values", "0.5"], "no setting of augmentations"),
+        (["batch_size", "--values", "5"], "no multiple of it"),
+        (["tau_bas"], "give one of batch_size"),
+        (["tau_base", "--seeds", "0"], "--seeds 0: give 1 or more"),
+        (["tau_base", "--epochs", "1", "--minutes", "1"], "give one of them"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(tmp_path, words, sentence):
+    photos = stripes(tmp_path / "photos", 24)
+    name, *more = words
+    more = [*SMALL[:-4], "--device", "cpu", *(["--epochs", 1] if "--epochs" not in more else []), *more]
+    call = byol("ablate", name, photos, "--out", tmp_path / "out", *more)
+    assert call.code == 2
+    assert sentence in " ".join(call.err.split())
+    assert "Traceback" not in call.err
+
+
+def test_images_without_labels_are_refused_before_anything_trains(tmp_path):
+    for i, path in enumerate(sorted(stripes(tmp_path / "photos", 24).rglob("*.png"))):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        path.rename(tmp_path / "flat" / f"{i}.png")
+    call = byol("ablate", "tau_base", tmp_path / "flat", "--out", tmp_path / "out", *SMALL)
+    assert call.code == 2
+    assert "has no labels" in " ".join(call.err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_smaller_batch_takes_more_passes_for_the_same_update():
+    study = ablation.load("batch_size")
+    shared = ablation.Shared(request=Request(data="x"), an_update=128)
+    assert ablation._settings(Asked(name="batch_size", request=Request(data="x")), study, shared)[:2] == ["batch_size=128", "batch_size=64"]
+    assert ablation._request(study, "batch_size=32", 1, shared).set == ("batch_size=32", "accumulate=4")
+    assert ablation._request(study, "batch_size=32", 1, shared).seed == 1
+
+
+def test_a_run_whose_numbers_were_lost_is_said_and_left_out_of_the_mean():
+    f = Finding(setting="lr=1", knn=[0.5], linear=[0.6], ended=["finished", "not finite"], health=["OK", "COLLAPSED"])
+    result = Ablation(name="lr", what="rate", setup="x", seeds=2, findings=[f], baselines={}, out="out")
+    text = "\n".join(result.lines())
+    assert "50.0 (1 lost)" in text
+    assert "lr=1: collapsed in 1 of 2 runs" in text
+    assert result.svg().count("<circle") == 2
