@@ -109,11 +109,12 @@ def is_transfer(spec: str) -> bool:
 
     "dtd" and "dtd:test" are those of `open_named`, which torchvision fetches.
     """
-    name, colon, rest = spec.partition(":")
+    name, _, rest = spec.partition(":")
     if name.lower() not in TRANSFER_SETS:
         return False
+    folder = "/" in rest or (bool(rest) and Path(rest).is_dir())
     fetched = FETCHED.get(name.lower())
-    return fetched is None or (bool(colon) and rest.lower() not in ("", *fetched.splits))
+    return fetched is None or (folder and rest.lower() not in fetched.splits)
 
 
 def open_transfer(
