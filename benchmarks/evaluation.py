@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from measure import Job, Time, cores, finish, side_by_side, table
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from views import photos
 
 from byol import encoders
@@ -331,12 +330,9 @@ def transferred(size: Size) -> dict[str, object]:
         "scikit-learn, one fit": lambda: one("scikit-learn, one fit"),
         "byol, all 45 strengths": lambda: said.update({"byol, all 45 strengths": Transfer().predict(task).scores.argmax(1).numpy()}),
     }
-    # As many threads of BLAS as there are cores to use: more of them spin, and their time is counted.
-    at_most = threadpool_limits(torch.get_num_threads())
     title = f"The transfer protocol, {few.train:,} x {few.dim}, {CLASSES} classes"
     # Time of the processor where others share it: a thread that waits for a core is not the method's.
     seconds = show(title, side_by_side(jobs, rounds=few.rounds, warm=0, clock=time.process_time), "scikit-learn, one fit")
-    at_most.restore_original_limits()
     found: dict[str, object] = {"cpu_seconds": seconds}
     found["accuracy"] = {name: float((p == data.test_y).mean()) for name, p in said.items()}
     print(f"  accuracy {found['accuracy']}")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from threadpoolctl import threadpool_limits
 
 Job = Callable[[], object]
 
@@ -49,7 +50,10 @@ def side_by_side(
 
 @contextlib.contextmanager
 def cores(count: int) -> Iterator[None]:
-    """This process and its threads on so many cores, torch and OpenCV with as many threads; as it was afterwards."""
+    """This process and its threads on so many cores, torch, OpenCV and NumPy's BLAS with as many threads; as it was afterwards.
+
+    Two threads of a BLAS on one core wait for each other in a loop, and make whoever calls it several times as slow.
+    """
     affinity, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, sorted(affinity)[:count])
     torch.set_num_threads(count)
@@ -58,7 +62,8 @@ def cores(count: int) -> Iterator[None]:
 
         cv2.setNumThreads(count)
     try:
-        yield
+        with threadpool_limits(count):
+            yield
     finally:
         os.sched_setaffinity(0, affinity)
         torch.set_num_threads(threads)
