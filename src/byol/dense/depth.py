@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from byol.data import Source, shown
+from byol.data import shown
 from byol.dense import crops
 from byol.dense.network import Dense
 from byol.dense.nyu import open_nyu
 from byol.dense.pictures import Files, Split, hold_out, paired, read_depth, sample
-from byol.dense.source import source_of
+from byol.dense.source import OfSplit
 from byol.dense.task import Settings, check
 from byol.dense.training import Tell, batches, cast, fit, in_order
 from byol.encoders import Encoder, FeatureMap, Input
@@ -72,7 +72,7 @@ class Depth:
 
 
 @dataclass(frozen=True)
-class DepthTask:
+class DepthTask(OfSplit):
     """Images and depth maps, ready to learn from."""
 
     settings: Depth
@@ -80,23 +80,8 @@ class DepthTask:
     size: crops.Size  # of a crop
 
     @property
-    def train(self) -> int:
-        return len(self.split.train)
-
-    @property
-    def test(self) -> int:
-        return len(self.split.test)
-
-    @property
-    def how(self) -> str:
-        return self.split.how
-
-    @property
     def facts(self) -> Settings:
         return {"height": self.size[0], "width": self.size[1]}
-
-    def source(self) -> Source:
-        return source_of(self.split.train)
 
     def learn(self, encoder: Encoder, *, frozen: bool, seed: int, device: str, precision: str, tell: Tell) -> dict[str, float]:
         """The shares of pixels within 1.25, 1.25^2 and 1.25^3 of the truth, rms in metres and rel."""

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from byol.data import Source, shown
+from byol.data import shown
 from byol.dense import crops
 from byol.dense.network import Dense
 from byol.dense.pictures import Files, Pictures, Split, hold_out, listed_in, paired, read_mask, sample
-from byol.dense.source import source_of
+from byol.dense.source import OfSplit
 from byol.dense.task import Settings, check
 from byol.dense.training import Tell, batches, cast, fit, in_order
 from byol.encoders import Encoder, FeatureMap
@@ -71,7 +71,7 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
-class SegmentationTask:
+class SegmentationTask(OfSplit):
     """Images and masks, ready to learn from."""
 
     settings: Segmentation
@@ -80,23 +80,8 @@ class SegmentationTask:
     size: crops.Size  # of a crop
 
     @property
-    def train(self) -> int:
-        return len(self.split.train)
-
-    @property
-    def test(self) -> int:
-        return len(self.split.test)
-
-    @property
-    def how(self) -> str:
-        return self.split.how
-
-    @property
     def facts(self) -> Settings:
         return {"classes": self.classes, "crop": self.size[0]}
-
-    def source(self) -> Source:
-        return source_of(self.split.train)
 
     def learn(self, encoder: Encoder, *, frozen: bool, seed: int, device: str, precision: str, tell: Tell) -> dict[str, float]:
         """mIoU and the share of pixels that are right, on the centre crops of the test images."""

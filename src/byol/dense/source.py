@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from byol.data import Names, Source, Unreadable
-from byol.dense.pictures import Array, Pictures
+from byol.dense.pictures import Array, Pictures, Split
 
 
 @dataclass(frozen=True)
@@ -39,3 +39,24 @@ def source_of(pictures: Pictures) -> Source:
         skipped=[],
         kind="folder",
     )
+
+
+class OfSplit:
+    """What a task says of its images, of whatever kind their targets are."""
+
+    split: Split
+
+    @property
+    def train(self) -> int:
+        return len(self.split.train)
+
+    @property
+    def test(self) -> int:
+        return len(self.split.test)
+
+    @property
+    def how(self) -> str:
+        return self.split.how
+
+    def source(self) -> Source:
+        return source_of(self.split.train)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -57,6 +57,45 @@ class _Setting:
     workers: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """The features of all images by every subject, as the protocols want to see them: cropped, or whole for a transfer."""
+
+    names: list[str]
+    encoders: list[Encoder]
+    by_kind: dict[bool, list[Encoder]]  # whether for a transfer -> the encoders; most see the same either way
+    every: list[Encoder]  # each of them once
+    train: list[Features]  # of each
+    test: list[Features]
+
+    @classmethod
+    def of(
+        cls,
+        subjects: Sequence[Subject],
+        probes: Sequence[Probe],
+        train: Source,
+        test: Source | None,
+        look: Callable[[Sequence[Encoder], Source], list[Features]],
+    ) -> _Looks:
+        encoders = _encoders(subjects, train)
+        by_kind = {kind: [uncropped(e) for e in encoders] if kind else encoders for kind in {isinstance(p, Transfer) for p in probes}}
+        every = list({id(e): e for of_kind in by_kind.values() for e in of_kind}.values())
+        found = look(every, train)
+        return cls([name for name, _ in subjects], encoders, by_kind, every, found, found if test is None else look(every, test))
+
+    def seen(self, parts: Parts, place: str) -> dict[bool, list[_Seen]]:
+        """The rows that train and test, on the device to compute on."""
+        called = {id(e): name for of_kind in self.by_kind.values() for name, e in zip(self.names, of_kind, strict=True)}
+        rows = {
+            id(e): (_rows(f, parts.train, called[id(e)], place), _rows(t, parts.test, called[id(e)], place))
+            for e, f, t in zip(self.every, self.train, self.test, strict=True)
+        }
+        return {
+            kind: [_Seen(name, e, *rows[id(e)]) for name, e in zip(self.names, of_kind, strict=True)]
+            for kind, of_kind in self.by_kind.items()
+        }
+
+
 def evaluate(
     subjects: Sequence[Subject],
     train: Source,
@@ -86,27 +125,15 @@ def evaluate(
     test = None if test is None else in_classes_of(train, with_labels(test))
     _draws(divide(train, test, seed=seed), labels, draws, seed)  # what is impossible is said before hours of features
     began = time.perf_counter()
-    encoders = _encoders(subjects, train)
-    seen_by = {kind: [uncropped(e) for e in encoders] if kind else encoders for kind in {isinstance(p, Transfer) for p in probes}}
-    every = list({id(e): e for of_kind in seen_by.values() for e in of_kind}.values())  # most encoders see the same either way
-    look = partial(extract, every, batch=batch, device=device, precision=precision, progress=progress)
-    found = look(train)
-    found_test = found if test is None else look(test)
+    look = partial(extract, batch=batch, device=device, precision=precision, progress=progress)
+    looks = _Looks.of(subjects, probes, train, test, look)
     if dist.rank():  # the features are shared work, what follows is not
         return []
     feature_seconds = round(time.perf_counter() - began, 3)
-    train = _readable(train, found, notes)
-    readable_test = None if test is None else _readable(test, found_test, notes)
+    train = _readable(train, looks.train, notes)
+    readable_test = None if test is None else _readable(test, looks.test, notes)
     parts = divide(train, readable_test, seed=seed)
-    place = "cpu" if device == "mps" else device  # mps has no float64
-    called = {id(e): name for of_kind in seen_by.values() for (name, _), e in zip(subjects, of_kind, strict=True)}
-    rows = {
-        id(e): (_rows(f, parts.train, called[id(e)], place), _rows(t, parts.test, called[id(e)], place))
-        for e, f, t in zip(every, found, found_test, strict=True)
-    }
-    seen = {
-        kind: [_Seen(name, e, *rows[id(e)]) for (name, _), e in zip(subjects, of_kind, strict=True)] for kind, of_kind in seen_by.items()
-    }
+    seen = looks.seen(parts, "cpu" if device == "mps" else device)  # mps has no float64
     workers = workers if workers is not None else 0 if device == "cpu" else min(8, cores())
     blind = replace((train if readable_test is None else readable_test).subset(parts.test), labels=None)
     known = next((e.provenance["views"] for _, e in reversed(subjects) if e is not None and "views" in e.provenance), None)
@@ -122,7 +149,7 @@ def evaluate(
     )
     with dist.apart():  # the others have left
         results = [_under(probe, seen[isinstance(probe, Transfer)], setting, progress) for probe in probes]
-    more = [_smaller(encoders) if isinstance(probe, Transfer) else [] for probe in probes]
+    more = [_smaller(looks.encoders) if isinstance(probe, Transfer) else [] for probe in probes]
     return [replace(r, notes=notes + parts.notes + m, feature_seconds=feature_seconds) for r, m in zip(results, more, strict=True)]
 
 
