@@ -113,8 +113,11 @@ def test_the_paper_s_settings_are_all_ones_that_a_run_can_have():
     kinds = {"settings": Settings, "method": load("byol").Config, "views": Pipeline}
     for study in STUDIES.values():
         for value in study.values:
-            sets = parse_assignments(study.pairs(value), kinds)
-            kinds["method"](**sets["method"])
+            pairs = study.pairs(value)
+            sets = parse_assignments(pairs, kinds)
+            made = kinds["method"](**sets["method"])
+            assert sum(map(len, sets.values())) == len(pairs), "a setting is given twice"
+            assert {name: getattr(made, name) for name in sets["method"]} == sets["method"]
 
 
 def test_every_study_has_published_numbers_and_settings_that_they_are_about():
