@@ -196,12 +196,9 @@ def _decide(
 
 
 def speed_of(session: Session) -> float:
-    """Images per second of a training step of this session on this machine, by a few steps of a throw-away copy.
-
-    Of several processes one measures its share of a batch, and the others are taken to be as fast.
-    """
+    """Images per second of a training step of this session on this machine, by a few steps of a throw-away copy."""
     method = session.method()
-    return rate(session.plan, method, session.optimizer(method), session.feed(), share=dist.size())
+    return rate(session.plan, method, session.optimizer(method), session.feed())
 
 
 def _fit_in(session: Session, minutes: float, facts: recipes.Facts, stats: Statistics) -> Session:

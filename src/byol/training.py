@@ -298,10 +298,10 @@ def autocast(device: str, precision: str) -> AbstractContextManager[object]:
     return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: Feed, *, seconds: float = 3.0, share: int = 1) -> float:
+def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: Feed, *, seconds: float = 3.0) -> float:
     """Images per second of a training step here, measured on throw-away copies of method and optimiser.
 
-    `share`: measure that fraction of a batch, and count it as often, as if so many processes did the same.
+    Of several processes one measures its share of each batch, which the feed gives it; the others are taken to be as fast.
     """
     s = plan.settings
     if s.device == "cpu":
@@ -309,7 +309,6 @@ def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: 
     timed, images, began = _contract(method.train()), 0, 0.0
     warm = 1 if s.device == "cpu" and s.image_size > 64 else 5  # passes until memory and clock rates have settled
     for n, views in enumerate(feed(0, 10**9)):
-        views = tuple(v[: len(v) // share] for v in views)
         with autocast(s.device, s.precision):
             out = timed(views)
         out.loss.backward()  # type: ignore[no-untyped-call]
