@@ -11,6 +11,9 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 
 import byol
 from byol import dense, encoders
+from byol.cli.screen import Screen
+from byol.cli.usage import parse
+from byol.cli.use import evaluate
 from byol.dense import crops
 from byol.dense.network import Dense
 from byol.dense.pictures import read_mask
@@ -178,6 +181,15 @@ def test_a_wrong_command_is_said_in_one_sentence(tmp_path, words, sentence):
     call = command("evaluate", *(tmp_path if w == "DATA" else w for w in words))
     assert call.code == 2
     assert sentence in " ".join(call.err.split())
+
+
+def test_several_processes_are_refused_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as a launcher leaves it, ours or torch's
+    call = command("evaluate", "random:small-w8", masked(tmp_path), "--protocol", TINY)
+    assert call.code == 2
+    assert "segmentation runs in one process and there are 2; start it without --devices or torchrun" in " ".join(call.err.split())
+    with pytest.raises(ValueError, match=r"--devices is for class labels, not for segmentation.*leave it out"):
+        evaluate(parse(["evaluate", "random:small-w8", str(tmp_path), "--protocol", "segmentation", "--devices", "2"]), Screen(json=False))
 
 
 def test_the_table_gives_mean_and_deviation_of_the_seeds():
