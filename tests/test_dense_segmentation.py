@@ -192,6 +192,18 @@ def test_several_processes_are_refused_in_one_sentence(tmp_path, monkeypatch):
         evaluate(parse(["evaluate", "random:small-w8", str(tmp_path), "--protocol", "segmentation", "--devices", "2"]), Screen(json=False))
 
 
+def test_the_defaults_are_the_papers():
+    s = dense.load("segmentation")
+    assert (s.iterations, s.batch_size, s.crop, s.scale_min, s.scale_max, s.weight_decay) == (30_000, 16, 513, 0.5, 2.0, 1e-4)
+    assert s.lr == pytest.approx(np.logspace(-3, -1, 5)[2])
+
+
+@pytest.mark.parametrize(("crop", "side"), [(64, 64), (65, 32), (20, 20)])
+def test_crops_are_smaller_only_where_images_at_twice_their_size_are(tmp_path, crop, side):
+    task = dense.load(f"segmentation:void=11,crop={crop}").open(str(masked(tmp_path, 3)), None, None)
+    assert task.facts["crop"] == side
+
+
 def test_the_table_gives_mean_and_deviation_of_the_seeds():
     scores = [dense.DenseScore(name="random x", mode="frozen", metrics={"mIoU": [0.2, 0.3], "pixel accuracy": [0.5, 0.7]})]
     facts = {"protocol": "segmentation", "description": "d", "settings": {}, "facts": {}, "train": 1, "test": 1, "split": "s"}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from textwrap import wrap
 
 from byol.dense.task import Settings
+from byol.published.beside import Beside, beside_dense
 
 WIDTH = 80
 _LONGEST = 22  # of a name; longer ones lose their beginning
@@ -47,7 +48,7 @@ class DenseResult:
         )
         names = list(self.scores[0].metrics)
         cell = 15 if self._seeds() > 1 and len(names) < 3 else 9
-        widths = {n: max(cell, len(_title(n)) + 2) for n in names}
+        widths = {n: max(cell, len(_title(n)) + 1) for n in names}
         out.append(" " * (_LONGEST + 13) + "".join(f"{_title(n):>{w}}" for n, w in widths.items()))
         for s in self.scores:
             name = s.name if len(s.name) <= _LONGEST else "..." + s.name[3 - _LONGEST :]
@@ -55,6 +56,11 @@ class DenseResult:
         seeds = self._seeds()
         said = [f"mean {'+- deviation ' if cell > 9 else ''}of {seeds} seeds"] if seeds > 1 else ["one seed"]
         return out + [w for text in (*said, *self.notes) for w in wrap(text, WIDTH, initial_indent="  ")]
+
+    def published(self) -> Beside | None:
+        """The published rows that these scores can be read beside; None for data without a known name."""
+        data, classes = str(self.asked.get("data", "")), int(self.facts.get("classes", 0))
+        return beside_dense(data, classes, self.protocol, train=self.train, test=self.test)
 
     def _seeds(self) -> int:
         return max(len(v) for s in self.scores for v in s.metrics.values())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from byol.dense.result import SHARES
 from byol.evaluation.baselines import is_baseline
-from byol.published.beside import Beside, beside_dense
+from byol.published.beside import Beside, beside_dense, by_method
 from byol.reporting.html import Markup, join, percent, table, tag
 from byol.reporting.run import Run, listing, mapping, real
 from byol.reporting.scores import words
@@ -158,11 +157,9 @@ def _published(r: DenseResult) -> Markup:
     """Published numbers on data of this name, apart from all that was measured; nothing for other data."""
     if r.published is None:
         return join([])
-    methods = [
-        f"{method} {network} " + ", ".join(f"{row.metric} {row.value:g}" for row in rows)
-        for (method, network), rows in groupby(r.published.rows, key=lambda row: (row.method, row.network))
-    ]
-    text = f"Published, for scale, not measured here: {'; '.join(methods)} ({r.published.differences}). {r.published.source}."
+    text = (
+        f"Published, for scale, not measured here: {'; '.join(by_method(r.published))} ({r.published.differences}). {r.published.source}."
+    )
     return tag("p", text, class_="note published")
 
 
