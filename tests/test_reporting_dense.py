@@ -52,7 +52,10 @@ def test_dense_results_have_a_mean_and_a_deviation_over_seeds_beside_random_weig
         assert [float(v) for v in page.attributes("data-mean")].count(np.mean(found["rms"])) == 2
         assert said.count(name) == 2  # frozen and finetuned
     assert "depth (head, 7,500 updates)" in said
-    assert "< 1.25, rms; 795 train / 654 test (the official split), height 228. Mean of 3 seeds; small: their standard deviation." in said
+    assert (
+        "< 1.25, rms on frames; 795 train / 654 test (the official split), height 228. Mean of 3 seeds; small: their standard deviation."
+        in said
+    )
     assert "< 1.25rms, m (lower is better)" in said  # the heads of the columns
     assert said.count("against random weightsfrozen+23.0 points−0.475") == 1
     assert "Published" not in said

@@ -13,7 +13,7 @@ from byol.reporting.html import Markup, join, percent, table, tag
 from byol.reporting.run import Run, listing, mapping, real
 from byol.reporting.scores import words
 
-_TITLES = {"rms": "rms, m (lower is better)", "rel": "rel (lower is better)"}
+_UNITS = {"rms": "rms, m (lower is better)", "rel": "rel (lower is better)"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class DenseResult:
     protocol: str
     settings: str  # the protocol with its settings, as it is printed
     details: str  # every setting
+    data: str  # as it was asked for
     setting: str  # train, test and what the data decided, in words
     scores: list[DenseScore]
     notes: list[str]
@@ -86,7 +87,7 @@ def _result(fields: dict[str, object]) -> DenseResult | None:
     data = str(mapping(fields.get("asked")).get("data") or "")
     near = beside_dense(data, int(real(facts.get("classes")) or 0), protocol, train=train, test=test)
     settings = str(fields.get("description") or f"{protocol} {details}".strip())
-    return DenseResult(protocol, settings, details, setting, scores, [str(n) for n in listing(fields.get("notes"))], near)
+    return DenseResult(protocol, settings, details, data, setting, scores, [str(n) for n in listing(fields.get("notes"))], near)
 
 
 def _score(fields: dict[str, object]) -> DenseScore | None:
@@ -109,13 +110,13 @@ def dense_sentence(run: Run) -> str:
         if value is not None:
             gain = _gain(r, r.modes[0], metric)
             said = f", {gain.lstrip('+−')} {'below' if gain[0] == '−' else 'over'} random weights" if gain else ""
-            return f"{r.protocol.capitalize()}, {r.modes[0]}: {metric} {_number(metric, value)}{said}"
+            return f"{r.protocol.capitalize()}, {r.modes[0]}: {_title(metric)} {_number(metric, value)}{said}"
     return ""
 
 
 def _protocol(r: DenseResult) -> Markup:
     many = f"Mean of {r.seeds} seeds; small: their standard deviation." if r.seeds > 1 else "One seed."
-    notes = [f"{', '.join(r.metrics)}; {r.setting}. {many}", *r.notes]
+    notes = [f"{', '.join(map(_title, r.metrics))}{f' on {r.data}' if r.data else ''}; {r.setting}. {many}", *r.notes]
     paragraphs = join(tag("p", text, class_="note") for text in notes)
     return tag("div", tag("h3", r.settings), paragraphs, _table(r), _published(r), class_="protocol")
 
@@ -123,11 +124,19 @@ def _protocol(r: DenseResult) -> Markup:
 def _table(r: DenseResult) -> Markup:
     rows: list[list[str]] = []
     for mode in r.modes:
-        rows += [[s.name, mode, *(_cell(m, s) for m in r.metrics)] for s in r.scores if s.mode == mode]
+        rows += [[s.name, _mode(mode), *(_cell(m, s) for m in r.metrics)] for s in r.scores if s.mode == mode]
         gains = [_gain(r, mode, m) for m in r.metrics]
         if any(gains):
-            rows.append(["against random weights", mode, *(tag("td", g or "–", class_="gain") for g in gains)])
-    return table(["", "encoder", *(_TITLES.get(m, m) for m in r.metrics)], rows, "numbers")
+            rows.append(["against random weights", _mode(mode), *(tag("td", g or "–", class_="gain") for g in gains)])
+    return table(["", "encoder", *(_UNITS.get(m, _title(m)) for m in r.metrics)], rows, "numbers")
+
+
+def _title(metric: str) -> str:
+    return metric.replace("^2", "²").replace("^3", "³")
+
+
+def _mode(mode: str) -> Markup:
+    return tag("td", mode, class_="mode")
 
 
 def _cell(metric: str, score: DenseScore | None, more: str = "") -> Markup:
@@ -173,7 +182,7 @@ def dense_side_by_side(runs: Sequence[Run]) -> Markup:
 def _same_way(runs: Sequence[Run], measured: Sequence[DenseResult | None]) -> Markup:
     some = next(x for x in measured if x)
     rows: list[list[str]] = [
-        [f"{_TITLES.get(metric, metric)}, {mode}", *(_column(x, mode, metric) for x in measured)]
+        [f"{_UNITS.get(metric, _title(metric))}, {mode}", *(_column(x, mode, metric) for x in measured)]
         for mode in some.modes
         for metric in some.metrics
     ]
