@@ -19,7 +19,6 @@ from byol.methods import Batch
 from byol.stopping import SIGNALS
 from byol.views import ViewPlan
 
-
 Rows = Mapping[str, np.ndarray]  # of all samples: {"labels": (N,) int64}
 
 

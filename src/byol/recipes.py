@@ -256,10 +256,8 @@ def _literals(wanted: str) -> dict[str, dict[str, Preset]]:
     found = {}
     for path in sorted((Path(__file__).parent / "methods").glob("[!_]*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-            if node_value := getattr(node, "value", None):
-                if any(isinstance(t, ast.Name) and t.id == wanted for t in targets):
-                    found[path.stem] = ast.literal_eval(node_value)
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == wanted for t in node.targets):
+                found[path.stem] = ast.literal_eval(node.value)
     return found
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from byol import dist
 from byol.methods import StepOutput, View
-from byol.methods._heads import width
+from byol.methods._heads import at_least_float32, width
 from byol.optim import Group, param_groups
 
 RECIPES = {
@@ -41,7 +40,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.classes < 2:
-            raise ValueError(f"classes is {self.classes}, and labels have to tell 2 or more apart; give labelled data, e.g. folders by class")
+            raise ValueError(
+                f"classes is {self.classes}, and labels have to tell 2 or more apart; give labelled data, e.g. folders by class"
+            )
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing is {self.smoothing}; give a number from 0 to below 1")
 
@@ -63,8 +64,7 @@ class Supervised(nn.Module):
     def forward(self, views: tuple[Tensor, ...], *, labels: Tensor) -> StepOutput:
         """One view, (B, C, S, S), and labels, (B,), -1 for those that are not known -> the mean over those that are."""
         y = self.encoder(views[0])
-        logits = self.classifier(y)
-        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = at_least_float32(self.classifier(y))
         each = nn.functional.cross_entropy(logits, labels, ignore_index=-1, label_smoothing=self.config.smoothing, reduction="sum")
         known = labels >= 0
         # Of several processes, each divides by its share of those known to all, so that the mean over processes is the mean over images.
