@@ -248,8 +248,8 @@ def evaluate(
     seen = held_out is None and isinstance(encoder, (str, Path)) and _trained_on(Path(encoder)) == source.fingerprint()
     notes = [] if twin is not None or not baselines or subject is None else [f"no random network: {subject.name} cannot be drawn anew"]
     if seen:
-        labels = "with their labels" if _saw_labels(Path(str(encoder))) else "without labels"
-        notes.append(f"the encoder was trained on these images, test images too, {labels}; --test takes others")
+        how = "with their labels" if _saw_labels(Path(str(encoder))) else "without labels"
+        notes.append(f"the encoder was trained on these images, test images too, {how}; --test takes others")
     results = [replace(r, asked=asked | {"protocol": p}, notes=r.notes + notes) for r, p in zip(results, protocols, strict=True)]
     if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
         for result in results:

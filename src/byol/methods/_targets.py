@@ -31,7 +31,8 @@ def distance(targets: Sequence[nn.Module], networks: Sequence[nn.Module]) -> Ten
     """The distance of the parameters over the norm of those followed, ()."""
     online = _parameters(networks)
     gap: Tensor = torch.stack(torch._foreach_norm(torch._foreach_sub(online, _parameters(targets)))).norm()
-    return gap / torch.stack(torch._foreach_norm(online)).norm()
+    norm: Tensor = torch.stack(torch._foreach_norm(online)).norm()
+    return gap / norm
 
 
 def _parameters(networks: Sequence[nn.Module]) -> list[Tensor]:
