@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
@@ -43,7 +44,14 @@ def has_numba() -> bool:
 
 
 def load(
-    name: str, *, size: int, channels: int = 3, color: Color | None = None, compiled: bool | None = None, **changes: Change
+    name: str,
+    *,
+    size: int,
+    channels: int = 3,
+    color: Color | None = None,
+    compiled: bool | None = None,
+    takes: Sequence[tuple[int, Mapping[str, Change]]] | None = None,
+    **changes: Change,
 ) -> ViewPlan:
     """The named plan for images of `size` px and so many channels; `changes` set fields of all its pipelines.
 
@@ -53,6 +61,8 @@ def load(
     crop         random resized crop and flip alone; the ablation "crop only" (Grill et al. 2020, section 5)
 
     `color`: "rgb" for red, green and blue (the default with 3 channels), "channels" for any other (see `describe`).
+    `takes`: which views, as (pipeline, what is different from it), where the plan's own are not the ones that are wanted; a plan
+    of fewer pipelines begins again.
     `compiled`: whether views on a CPU are made by numba, the same to 1e-5 and faster; by default where it is installed.
     A probability may be True or False. Unknown names and values out of range are a ValueError.
     """
@@ -63,13 +73,16 @@ def load(
     if compiled and not has_numba():
         raise ValueError("views can be compiled only by numba, which is missing or broken here; run `pip install 'byol[numba]'`")
     dialect, pipelines = _PLANS[name]
+    changed = tuple(_changed(p, changes) for p in pipelines)
+    if takes is not None:
+        changed = tuple(_changed(changed[of % len(changed)], dict(own)) for of, own in takes)
     return ViewPlan(
         name=name,
         dialect=dialect,
         size=size,
         channels=channels,
         color=color or ("rgb" if channels == 3 else "channels"),
-        pipelines=tuple(_changed(p, changes) for p in pipelines),
+        pipelines=changed,
         compiled=has_numba() if compiled is None else compiled,
     )
 
