@@ -204,6 +204,23 @@ def test_crops_are_smaller_only_where_images_at_twice_their_size_are(tmp_path, c
     assert task.facts["crop"] == side
 
 
+def test_the_command_shows_published_numbers_apart_on_data_of_a_known_name(tmp_path):
+    root = masked(tmp_path / "VOC2012", 5)
+    for i, path in enumerate(sorted((root / "masks").iterdir())):
+        mask = read_mask(path)
+        mask[1] = i % 2 * 20  # the class 20, so that there are 21
+        save(path, mask)
+    words = "segmentation:iterations=1,batch_size=2,void=11,mode=frozen"
+    call = command("evaluate", "random:small-w8", root, "--protocol", words, "--no-baselines", "--json")
+    assert call.code == 0, call.err
+    lines = call.err.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if "Published, for scale, not measured here" in line]
+    assert "    BYOL resnet50: mIoU 76.3" in lines[at:]
+    assert "10,582 train / 1,449 test" in " ".join(" ".join(lines[at:]).split())
+    assert [r["value"] for r in json.loads(call.out)["published"]] == [76.3, 75.2, 74.4, 72.5]
+    assert all(len(line) <= 80 for line in lines[at:] if str(root) not in line)
+
+
 def test_the_table_gives_mean_and_deviation_of_the_seeds():
     scores = [dense.DenseScore(name="random x", mode="frozen", metrics={"mIoU": [0.2, 0.3], "pixel accuracy": [0.5, 0.7]})]
     facts = {"protocol": "segmentation", "description": "d", "settings": {}, "facts": {}, "train": 1, "test": 1, "split": "s"}
