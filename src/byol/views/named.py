@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
@@ -12,6 +13,7 @@ from byol.views.pipeline import Pipeline, field_names
 from byol.views.plan import ViewPlan
 
 Change = float | tuple[float, float] | None
+_ONE = re.compile(r"view(\d{1,4})\.(.*)")  # a setting of one view alone: view2.blur
 
 # T and T' of the paper: blur always and never solarized; blur rarely and solarized sometimes.
 _BYOL = (Pipeline(blur=1.0, solarize=0.0), Pipeline(blur=0.1, solarize=0.2))
@@ -45,7 +47,9 @@ def has_numba() -> bool:
 def load(
     name: str, *, size: int, channels: int = 3, color: Color | None = None, compiled: bool | None = None, **changes: Change
 ) -> ViewPlan:
-    """The named plan for images of `size` px and so many channels; `changes` set fields of all its pipelines.
+    """The named plan for images of `size` px and so many channels; `changes` set fields of its pipelines.
+
+    A change is one of all views, `blur=0.5`, or goes over that for one of them, `**{"view2.blur": 0.0}`.
 
     paper        T and T' of Grill et al. 2020, appendix B, with the ops of the released JAX code
     torchvision  the same numbers with torchvision's ColorJitter and reflected blur, the usual substitute
@@ -69,17 +73,24 @@ def load(
         size=size,
         channels=channels,
         color=color or ("rgb" if channels == 3 else "channels"),
-        pipelines=tuple(_changed(p, changes) for p in pipelines),
+        pipelines=_changed(name, pipelines, changes),
         compiled=has_numba() if compiled is None else compiled,
     )
 
 
-def _changed(pipeline: Pipeline, changes: dict[str, Change]) -> Pipeline:
-    """The pipeline with its fields replaced, each checked and of its own type."""
-    for key in changes:
-        if key not in field_names():
-            raise ValueError(f"views have no setting {key!r}{_near(key, field_names())}; there are {', '.join(field_names())}")
-    return replace(pipeline, **{key: _value(key, value) for key, value in changes.items()})  # type: ignore[arg-type]  # _value checks
+def _changed(plan: str, pipelines: tuple[Pipeline, ...], changes: dict[str, Change]) -> tuple[Pipeline, ...]:
+    """The pipelines with their fields replaced, each checked and of its own type; what is said of one view goes over the rest."""
+    everywhere: dict[str, object] = {}
+    alone: list[dict[str, object]] = [{} for _ in pipelines]
+    for key, change in changes.items():
+        one = _ONE.fullmatch(key)
+        name = one[2] if one else key
+        if name not in field_names():
+            raise ValueError(f"views have no setting {key!r}{_near(name, field_names())}; there are {', '.join(field_names())}")
+        if one and not 1 <= int(one[1]) <= len(pipelines):
+            raise ValueError(f"{key}: the views {plan} have no view {one[1]}; give view1 to view{len(pipelines)}")
+        (alone[int(one[1]) - 1] if one else everywhere)[name] = _value(name, change)
+    return tuple(replace(p, **(everywhere | own)) for p, own in zip(pipelines, alone, strict=True))  # type: ignore[arg-type]  # checked
 
 
 def _value(key: str, value: Change) -> float | int | tuple[float, float] | None:
