@@ -9,6 +9,7 @@ from cli_calls import byol, stripes
 
 from byol import ablation, published
 from byol.ablation import STUDIES, Asked
+from byol.ablation.asked import Shared, request_of, settings_of
 from byol.ablation.table import Ablation, Finding
 from byol.cli.options import Ablate
 from byol.config import Request, Settings, parse_assignments
@@ -179,10 +180,10 @@ def test_images_without_labels_are_refused_before_anything_trains(tmp_path):
 
 def test_a_smaller_batch_takes_more_passes_for_the_same_update():
     study = ablation.load("batch_size")
-    shared = ablation.Shared(request=Request(data="x"), an_update=128)
-    assert ablation._settings(Asked(name="batch_size", request=Request(data="x")), study, shared)[:2] == ["batch_size=128", "batch_size=64"]
-    assert ablation._request(study, "batch_size=32", 1, shared).set == ("batch_size=32", "accumulate=4")
-    assert ablation._request(study, "batch_size=32", 1, shared).seed == 1
+    shared = Shared(request=Request(data="x"), an_update=128)
+    assert settings_of(Asked(name="batch_size", request=Request(data="x")), study, shared)[:2] == ["batch_size=128", "batch_size=64"]
+    assert request_of(study, "batch_size=32", 1, shared).set == ("batch_size=32", "accumulate=4")
+    assert request_of(study, "batch_size=32", 1, shared).seed == 1
 
 
 def test_a_run_whose_numbers_were_lost_is_said_and_left_out_of_the_mean():
