@@ -172,7 +172,7 @@ def _finding(study: Study, setting: str, out: Path, seeds: int, same_as: str) ->
     ran = [out / folder(setting) / f"seed-{seed}" for seed in range(seeds)]
     scores = {p: [e for run in ran if (e := score(run, p))] for p in PROTOCOLS}
     own = {p: [s.top1 for e in found for s in e.scores if not s.baseline] for p, found in scores.items()}
-    last = [records[-1] for run in ran if (records := read_run(run).records)]
+    last = [records[-1] for run in ran if (run / "plan.json").exists() and (records := read_run(run).records)]
     return Finding(
         setting=setting,
         knn=own["knn"],

@@ -84,6 +84,7 @@ class Ablation:
         """What the numbers are, and what is not to be compared."""
         notes = [f"+- deviation over {self.seeds} seeds"] if self.seeds > 1 else ["one seed: no deviation is known"]
         notes += [f"{f.setting}: collapsed in {n} of {len(f.health)} runs" for f in self.findings if (n := f.health.count("COLLAPSED"))]
+        notes += [f"{name} failed: {why}" for name, why in self.failed.items()]
         rows = [f.published for f in self.findings if f.published is not None]
         sources = dict.fromkeys(f"{r.source}: {r.network}, {r.epochs} epochs of {r.trained_on}, {r.protocol}" for r in rows)
         notes += [self.note] if self.note else []
