@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, Queue
 from typing import IO, Any
@@ -158,7 +159,8 @@ def _close(child: Child, ended: Ended, onlooker: Onlooker) -> None:
     """What came of a process that has ended."""
     assert child.process.stdin is not None
     assert child.process.stdout is not None
-    child.process.stdin.close()
+    with suppress(OSError):  # it may have died before it heard all
+        child.process.stdin.close()
     child.process.stdout.close()
     how, code = child.said.get("ended"), child.process.returncode
     if how == "interrupted" and child.said["step"] is not None:
@@ -170,9 +172,8 @@ def _close(child: Child, ended: Ended, onlooker: Onlooker) -> None:
     elif "failed" in child.said:
         why = str(child.said["failed"])
     else:
-        died = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        why = f"its process was {died}" if code < 0 else f"its process {died}"
-        why += _tail(child.errors)
+        died = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        why = f"its process {died}{_tail(child.errors)}"
     child.errors.close()
     if why:
         ended.failed[child.job.name] = why
