@@ -7,13 +7,14 @@ import statistics
 import pytest
 from cli_calls import byol, stripes
 
-from byol import ablation, published
+from byol import ablation, published, views
 from byol.ablation import STUDIES, Asked
 from byol.ablation.asked import Shared, request_of, settings_of
 from byol.ablation.table import Ablation, Finding
 from byol.cli.options import Ablate
 from byol.config import Request, Settings, parse_assignments
 from byol.methods import load
+from byol.recipes import Facts, resolve
 from byol.views import Pipeline
 
 SMALL = ["--encoder", "small-w16", "--image-size", "16", "--batch-size", "16", "--epochs", "1", "--device", "cpu"]
@@ -243,9 +244,9 @@ def test_the_study_of_norms_stands_beside_the_blog_post_s_numbers():
     assert re.search(r"^  contrastive +55.0 \+- 7.1 +60.0 \+- 7.1 +44.1$", scores, re.M)
     assert re.search(r"^  random small-w16 +20.0 +35.0 +28.8$", scores, re.M)
     assert re.search(r"^  pixels +30.0 +40.0$", scores, re.M)
-    assert re.search(r"^  head_norm=batch predictor_norm=batch +0.91  0.2 +0.88  0.27$", cosines, re.M)
-    assert re.search(r"^  head_norm=layer predictor_norm=layer +0.91  0.2 +0.9999  0.9999$", cosines, re.M)
-    assert re.search(r"^  contrastive +0.91  0.2$", cosines, re.M)
+    assert re.search(r"^  head_norm=batch predictor_norm=batch +0.9100 +0.2000 +0.88  0.27$", cosines, re.M)
+    assert re.search(r"^  head_norm=layer predictor_norm=layer +0.9100 +0.2000 +0.9999  0.9999$", cosines, re.M)
+    assert re.search(r"^  contrastive +0.9100 +0.2000$", cosines, re.M)
     assert "published with MoCo's queue of 65,536" in " ".join(" ".join(lines).split())
 
 
@@ -267,9 +268,16 @@ def test_the_contrastive_row_has_negatives_and_no_predictor_and_no_norm():
     assert (config.head_norm, config.predictor, config.beta, config.alpha, config.target) == ("none", "none", 1.0, 0.2, "ema")
 
 
-def test_rows_about_one_view_change_that_view_alone_and_come_to_the_same_where_there_is_no_blur():
-    from byol import views
+def test_no_row_of_the_study_of_norms_has_a_norm_that_it_does_not_name():
+    """`auto` on a CPU puts batch norm after the projector, with which "no norm" would have one."""
+    facts = Facts(images=1000, short_side=32, device="cpu", cores=2)
+    kinds = (load("byol").Config, Pipeline, views.names())
+    assert resolve(Request(data="x"), facts, *kinds).method["projection_norm"] == "batch"
+    study = STUDIES["norm"]
+    assert {resolve(Request(data="x", set=study.pairs(s)), facts, *kinds).method["projection_norm"] for s in study.values} == {"none"}
 
+
+def test_rows_about_one_view_change_that_view_alone_and_come_to_the_same_where_there_is_no_blur():
     study, kinds = STUDIES["augmentations"], {"views": Pipeline}
     made = {
         (plan, setting): views.load(plan, size=64, **parse_assignments(study.pairs(setting), kinds)["views"])

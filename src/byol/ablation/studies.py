@@ -18,6 +18,7 @@ class Study:
     what: str
     values: tuple[str, ...]  # the paper's, as far as they can be made here
     words: dict[str, str] = field(default_factory=dict)  # names of settings -> their pairs
+    base: tuple[str, ...] = ()  # pairs of every setting, before its own
     theirs: dict[str, str] = field(default_factory=dict)  # settings -> the method they were published for, where it is another
     note: str = ""  # what is otherwise than in the paper
 
@@ -29,7 +30,7 @@ class Study:
 
     def pairs(self, value: str) -> tuple[str, ...]:
         """The settings of a run, as `--set` takes them."""
-        return tuple(self.words.get(value, value).split())
+        return (*self.base, *self.words.get(value, value).split())
 
     def setting(self, text: str) -> str:
         """A value as the user wrote it -> as the study has it: 0.9 -> tau_base=0.9; ValueError for what is none."""
@@ -126,6 +127,7 @@ STUDIES: dict[str, Study] = {
             what="normalisation in projector and predictor",
             values=(*(f"head_norm={a} predictor_norm={b}" for a, b in _NORMS), "contrastive"),
             words={"contrastive": _CONTRASTIVE},
+            base=("projection_norm=none",),  # the batch norm that `auto` has there on a CPU would be in every row
             theirs={"contrastive": "MoCo-style contrastive"},
             note="contrastive: here against the other images of a batch, by the objective of BYOL's ablations; published with MoCo's queue "
             "of 65,536 and a learning rate of its own (0.02, the others 0.8)",

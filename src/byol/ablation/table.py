@@ -70,10 +70,11 @@ class Ablation:
         """How alike the projections are at the end, where that was published, too: 1 for positives and negatives is collapse."""
         if not self._tells_cosines:
             return []
-        out = ["cosine of projections at the end of training: of positives, of negatives", f"  {'':<{width}}{'measured':<13}published"]
+        out = ["cosine of projections at the end of training, mean over seeds; published: both"]
+        out.append(f"  {'':<{width}}{'positives':<13}{'negatives':<13}published")
         for f in (f for f in self.findings if not f.same_as):
-            here = "  ".join(f"{sum(v) / len(v):.4g}" if v else "-" for v in (f.positive_cosine, f.negative_cosine))
-            out += _row(f.setting, width, here, "  ".join(f"{v:g}" for v in f.published_cosines or ()))
+            here = (f"{sum(v) / len(v):.4f}" if v else "-" for v in (f.positive_cosine, f.negative_cosine))
+            out += _row(f.setting, width, *here, "  ".join(f"{v:g}" for v in f.published_cosines or ()))
         return out
 
     @property
