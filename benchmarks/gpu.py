@@ -139,7 +139,7 @@ def updates(
     method = session.method()
     loop = Loop(Path(tempfile.mkdtemp()), session.plan, method, session.optimizer(method), None, 0)
     step = iter(range(1, 10**9))
-    return lambda seen: loop.update(next(step), iter([seen])), method
+    return lambda seen: loop.update(next(step), iter([(seen, {})])), method
 
 
 def network(name: str, size: int, batch: int, device: str, limits: Figures, asked: argparse.Namespace) -> Figures:
@@ -181,7 +181,7 @@ def flops(name: str, size: int, device: str) -> float:
 
 def fed(update: Callable[[tuple[Tensor, ...]], None], feed: Feed, batch: int, device: str, seconds: float) -> float:
     """Images a second with a feed, after two batches."""
-    batches: Iterator[tuple[Tensor, ...]] = feed(0, 10**6)
+    batches: Iterator[tuple[Tensor, ...]] = (views for views, _ in feed(0, 10**6))
     for _ in range(2):
         update(next(batches))
     wait(device)

@@ -97,10 +97,10 @@ def follow(session: runs.Session, method: nn.Module, steps: int, passes: list[di
         loop = Loop(Path(folder), session.plan, method, session.optimizer(method), None, 0)
         forward = method.forward
         method.forward = lambda views: _kept(forward(views), losses)
-        for step, views in enumerate(session.feed()(0, steps)):
+        for step, (views, rows) in enumerate(session.feed()(0, steps)):
             if passes is not None and step % 10 == 0:
                 passes.append(off(method, forward, views))
-            loop.update(step, iter([views]))
+            loop.update(step, iter([(views, rows)]))
     method.forward = forward
     features = evaluation.features(runs.encoder_of(method), session.source, device="cpu").x
     return float(torch.stack(losses).mean()), np.asarray(features, np.float64)

@@ -120,7 +120,7 @@ def ours(name: str, size: int, batch: int, views: Views, folder: Path, precision
     tag = ", compiled" if compiled else ""
 
     def update() -> None:
-        loop.update(next(step), iter([views]))
+        loop.update(next(step), iter([(views, {})]))
 
     parts = dict(copy.deepcopy(method).named_children())
     for part in parts.values() if compiled else ():

@@ -238,7 +238,7 @@ def steady(source: Source, steps: int, workers: int) -> float:
     batches = feed(0, steps)
     next(batches)
     began = time.perf_counter()
-    return sum(len(batch[0]) for batch in batches) / (time.perf_counter() - began)
+    return sum(len(views[0]) for views, _ in batches) / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

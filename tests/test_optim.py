@@ -128,7 +128,7 @@ def test_lightlys_cifar_recipe_takes_lightlys_steps_though_its_loss_is_a_quarter
     from byol import recipes
     from byol.losses import regression_loss
 
-    ours = recipes.load("cifar10-r18-sgd")(recipes.Facts(images=50_000, short_side=32, device="cpu", cores=2)).values
+    ours = recipes.load("cifar10-r18-sgd").choose(recipes.Facts(images=50_000, short_side=32, device="cpu", cores=2)).values
     g = torch.Generator().manual_seed(0)
     x, z = (torch.randn(8, 5, dtype=torch.float64, generator=g) for _ in "xz")
     start = torch.randn(5, 5, dtype=torch.float64, generator=g)

@@ -33,8 +33,8 @@ def poisoned(batches, bad):
     """The feed with views that are infinite in some passes."""
 
     def feed(start, stop):
-        for step, views in zip(range(start, stop), batches(start, stop), strict=True):
-            yield tuple(v * math.inf for v in views) if step in bad else views
+        for step, (views, rows) in zip(range(start, stop), batches(start, stop), strict=True):
+            yield (tuple(v * math.inf for v in views) if step in bad else views), rows
 
     return feed
 
@@ -58,13 +58,13 @@ def loop_of(tmp_path, optimizer_name, *, as_on_a_gpu):
 @pytest.mark.parametrize("as_on_a_gpu", [False, True])
 def test_an_update_that_is_not_finite_changes_nothing_at_all(tmp_path, name, as_on_a_gpu):
     loop, method, optimizer, feed = loop_of(tmp_path, name, as_on_a_gpu=as_on_a_gpu)
-    for step, views in enumerate(feed(1, 6), 1):
+    for step, (views, rows) in enumerate(feed(1, 6), 1):
         before = everything(method, optimizer)
-        loop.update(step, iter([tuple(v * math.inf for v in views)]))
+        loop.update(step, iter([(tuple(v * math.inf for v in views), rows)]))
         after = everything(method, optimizer)
         for key, value in after.items():
             assert torch.equal(value, before.get(key, torch.zeros_like(value))), f"{key} after update {step}"
-        loop.update(step, iter([views]))
+        loop.update(step, iter([(views, rows)]))
         moved = everything(method, optimizer)
         assert not torch.equal(moved["target_projector.0.weight"], after["target_projector.0.weight"])
         assert not torch.equal(moved["encoder.net.1.running_mean"], after["encoder.net.1.running_mean"])
@@ -76,8 +76,8 @@ def test_with_or_without_asking_the_device_updates_are_the_same(tmp_path, name):
     ends = []
     for as_on_a_gpu in (False, True):
         loop, method, optimizer, feed = loop_of(tmp_path, name, as_on_a_gpu=as_on_a_gpu)
-        for step, views in enumerate(poisoned(feed, {3, 4})(1, 8), 1):
-            loop.update(step, iter([views]))
+        for step, batch in enumerate(poisoned(feed, {3, 4})(1, 8), 1):
+            loop.update(step, iter([batch]))
         ends.append(everything(method, optimizer))
     assert ends[0].keys() == ends[1].keys()
     for key, value in ends[0].items():

@@ -193,14 +193,15 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(photos, tmp_path, asked,
 def test_every_recipe_resolves_and_says_why(photos):
     from byol import recipes, views
 
-    facts = recipes.Facts(images=50_000, short_side=256, device="cpu", cores=2, bf16_gain=1.0)
-    options = byol.methods.load("byol").Config
-    for name in recipes.RECIPES:
-        plan = recipes.resolve(config.Request(data="x", recipe=name), facts, options, views.Pipeline, views.names())
+    facts = recipes.Facts(images=50_000, short_side=256, device="cpu", cores=2, bf16_gain=1.0, classes=10)
+    for name, recipe in recipes.every().items():
+        options = byol.methods.load(recipe.method).Config
+        request = config.Request(data="x", recipe=name, method=recipe.method)
+        plan = recipes.resolve(request, facts, options, views.Pipeline, views.names())
         named = {**vars(plan.settings), **plan.method}
         assert set(named) <= set(plan.reasons), name
         assert plan.expected, name
-        assert recipes.load(name).__doc__
+        assert recipe.about
         options(**plan.method)
 
 

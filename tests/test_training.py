@@ -50,9 +50,21 @@ def feed_for(plan):
     def feed(start, stop):
         for step in range(start, stop):
             ids = ids_at(step, n=len(x), batch=plan.settings.batch_size, seed=plan.settings.seed)
-            yield x[ids], x[ids] + 0.3 * x[ids].flip(-1)
+            yield called_with(methods.load(plan.settings.method), x[ids], ids)
 
     return feed
+
+
+def called_with(method, x, ids):
+    """Views and rows as the method takes them."""
+    views = tuple(x + 0.3 * k * x.flip(-1) for k in range(len(methods.views_of(method))))
+    return views, dict.fromkeys(methods.rows_of(method), ids % 3)
+
+
+def small(method, **options):
+    """The method's options, with few units."""
+    few = {"hidden": 16, "dim": 8, "classes": 3, "queue": 16}
+    return method.Config(**{k: v for k, v in few.items() if k in {f.name for f in dataclasses.fields(method.Config)}} | options)
 
 
 def build(plan):
@@ -153,7 +165,7 @@ def test_accumulated_passes_give_the_gradient_of_their_mean(tmp_path):
     again, _ = build(plan)
     again.encoder.net[3].p = 0.0
     again.target_encoder.net[3].p = 0.0
-    loss = sum(again(views).loss for views in feed_for(plan)(0, 4)) / 4
+    loss = sum(again(views).loss for views, _ in feed_for(plan)(0, 4)) / 4
     expected = torch.autograd.grad(loss, [p for p in again.parameters() if p.requires_grad])
     for ours, theirs in zip(seen[0], expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
@@ -184,8 +196,8 @@ def test_a_pass_that_is_not_finite_leaves_no_trace_in_the_statistics_of_batch_no
     batches = feed_for(plan)
 
     def broken(start, stop):
-        for step, views in enumerate(batches(start, stop)):
-            yield tuple(v * math.inf for v in views) if step == 3 else views
+        for step, (views, rows) in enumerate(batches(start, stop)):
+            yield (tuple(v * math.inf for v in views) if step == 3 else views), rows
 
     training.fit(tmp_path, plan, method, optimizer, broken)
     assert all(b.isfinite().all() for b in method.buffers())
@@ -273,7 +285,7 @@ def test_a_run_that_must_collapse_is_stopped_within_200_updates_and_a_healthy_on
         for step in range(start, stop):
             ids = ids_at(step, n=len(x), batch=64, seed=0)
             g = torch.Generator().manual_seed(step)
-            yield tuple(x[ids] + 0.2 * torch.randn(64, 1, 8, 8, generator=g) for _ in "vw")
+            yield tuple(x[ids] + 0.2 * torch.randn(64, 1, 8, 8, generator=g) for _ in "vw"), {}
 
     outcomes = {}
     for name, options in (("healthy", {}), ("doomed", config)):
@@ -300,7 +312,7 @@ def test_no_part_of_an_update_reads_a_number_back_from_the_device(tmp_path):
     for name in ("lars", "sgd", "adamw"):
         optimizer = optim.make(name, method.param_groups(), lr=0.1, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
         loop = training.Loop(tmp_path, plan, method, optimizer, None, 0)
-        loop.update(1, iter([views]))
-        loop.update(2, iter([views]))
+        loop.update(1, iter([(views, {})]))
+        loop.update(2, iter([(views, {})]))
     with pytest.raises(RuntimeError, match="meta"):
-        loop.update(0, iter([views]))  # the first step is logged, and a line of the log is where numbers are read
+        loop.update(0, iter([(views, {})]))  # the first step is logged, and a line of the log is where numbers are read

@@ -91,3 +91,12 @@ def test_the_reason_for_tau_counts_the_updates_that_there_are():
         plan = resolve(Request(data="x", epochs=17, accumulate=accumulate), facts, KINDS["method"], Pipeline, views.names())
         assert plan.steps == 17 * 11 // accumulate
         assert plan.reasons["tau_base"].startswith(f"{plan.steps:,} updates: ")
+
+
+def test_views_are_counted_as_the_method_takes_them():
+    """A method of three views has T, T' and T' again here: the third is not the second."""
+    takes = [(0, {}), (1, {}), (1, {"flip": 0.25})]
+    made = views.load("paper", size=224, takes=takes, flip=0.1, **{"view3.flip": 1.0, "view3.blur": 0.0})
+    assert [p.flip for p in made.pipelines] == [0.1, 0.1, 1.0]
+    assert [p.blur for p in made.pipelines] == [1.0, 0.1, 0.0]
+    assert [p.flip for p in views.load("paper", size=224, takes=takes, flip=0.1).pipelines] == [0.1, 0.1, 0.25]

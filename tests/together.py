@@ -60,14 +60,14 @@ def everything(out):
         x = single.images(plan.images).to(dtype)
         torch.manual_seed(dist.rank())  # weights are those of the first process
         cls = methods.load(name)
-        method = cls(Net(), cls.Config(hidden=16, dim=8, **options)).to(dtype)
+        method = cls(Net(), single.small(cls, **options)).to(dtype)
         s = plan.settings
         made = single.optim.make(s.optimizer, method.param_groups(), lr=0.0, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
 
         def feed(start, stop):
             for step in range(start, stop):
                 ids = ids_at(step, n=len(x), batch=s.batch_size, seed=s.seed)[dist.share(s.batch_size)]
-                yield x[ids], x[ids] + 0.3 * x[ids].flip(-1)
+                yield single.called_with(cls, x[ids], ids)
 
         folder = Path(out) / f"{called or name}-{optimizer}-{accumulate}-{str(dtype)[6:]}-{dist.size()}"
         if dist.rank() == 0:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from byol import checkpoint, contact_sheet, demonstration, dense, dist, encoders, evaluation, exporting, reporting, stopping
+from byol import checkpoint, contact_sheet, demonstration, dense, dist, encoders, evaluation, exporting, methods, reporting, stopping
 from byol import data as datas
 from byol import run as runs
 from byol.config import Request
@@ -248,7 +248,8 @@ def evaluate(
     seen = held_out is None and isinstance(encoder, (str, Path)) and _trained_on(Path(encoder)) == source.fingerprint()
     notes = [] if twin is not None or not baselines or subject is None else [f"no random network: {subject.name} cannot be drawn anew"]
     if seen:
-        notes.append("the encoder was trained on these images, test images too, without labels; --test takes others")
+        how = "with their labels" if _saw_labels(Path(str(encoder))) else "without labels"
+        notes.append(f"the encoder was trained on these images, test images too, {how}; --test takes others")
     results = [replace(r, asked=asked | {"protocol": p}, notes=r.notes + notes) for r, p in zip(results, protocols, strict=True)]
     if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
         for result in results:
@@ -318,6 +319,11 @@ def _asked(path: Path) -> object:
         return runs.read_json(path).get("asked", {})
     except ValueError:  # damaged: it may be written over
         return {}
+
+
+def _saw_labels(run: Path) -> bool:
+    """Whether the method of the run learns from labels."""
+    return "labels" in methods.rows_of(methods.load(runs.read_plan(run).settings.method))
 
 
 def _trained_on(run: Path) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,26 +15,32 @@ from byol.allocator import keep_freed_memory
 from byol.data import HostBatch, HostBatches, Skipped, Source, Waited, cores, ids_at, steps_per_epoch
 from byol.encoders import Input
 from byol.files import let_go
+from byol.methods import Batch
 from byol.stopping import SIGNALS
 from byol.views import ViewPlan
+
+Rows = Mapping[str, np.ndarray]  # of all samples: {"labels": (N,) int64}
 
 
 class MemoryFeed:
     """All images in one tensor, on the device when they fit: crops and colours in batches, no host stage."""
 
-    def __init__(self, images: np.ndarray, views: ViewPlan, encoder_input: Input, *, batch: int, seed: int, device: str) -> None:
-        self.images = torch.from_numpy(images).to(device)
+    def __init__(
+        self, images: np.ndarray, views: ViewPlan, encoder_input: Input, *, batch: int, seed: int, device: str, rows: Rows | None = None
+    ) -> None:
+        self.images, self.rows = torch.from_numpy(images).to(device), rows or {}
         self.views, self.input = views, encoder_input
         self.batch, self.seed = batch, seed
 
-    def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
-        """The views of the forward passes start .. stop-1, each (B, C, S, S); of several processes each gets its share of B."""
+    def __call__(self, start: int, stop: int) -> Iterator[Batch]:
+        """Views and rows of the forward passes start .. stop-1; of several processes each gets its share of B."""
         n = len(self.images)
         for step in range(start, stop):
             epoch = step // steps_per_epoch(n, self.batch)
             # The ids stay on the host: whatever is computed from them there makes no step wait for the device.
             ids = ids_at(step, n=n, batch=self.batch, seed=self.seed)[dist.share(self.batch)]
-            yield self.views.memory(self.images[ids.to(self.images.device)], ids, self.seed, epoch, self.input)
+            views = self.views.memory(self.images[ids.to(self.images.device)], ids, self.seed, epoch, self.input)
+            yield views, _of(self.rows, ids, self.images.device)
 
 
 class HostFeed:
@@ -50,15 +56,16 @@ class HostFeed:
         seed: int,
         device: str,
         workers: int,
+        rows: Rows | None = None,
         on_bad: Callable[[list[Skipped]], None] = lambda bad: None,
         on_wait: Callable[[list[Waited]], None] = lambda waited: None,
     ) -> None:
         self.source, self.views, self.input = source, views, encoder_input
         self.batch, self.seed, self.device, self.workers = batch, seed, device, workers
-        self.on_bad, self.on_wait = on_bad, on_wait
+        self.rows, self.on_bad, self.on_wait = rows or {}, on_bad, on_wait
 
-    def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
-        """The views of the forward passes start .. stop-1, each (B, C, S, S); of several processes each gets its share of B."""
+    def __call__(self, start: int, stop: int) -> Iterator[Batch]:
+        """Views and rows of the forward passes start .. stop-1; of several processes each gets its share of B."""
         n = len(self.source)
         batches = HostBatches(self.source, self.views, n=n, batch=self.batch, seed=self.seed, share=dist.share(self.batch))
         ready = self._from_processes(batches, start, stop) if self.workers else self._from_threads(batches, start, stop)
@@ -68,7 +75,8 @@ class HostFeed:
             if waited:
                 self.on_wait(waited)
             crops = crops.to(self.device, non_blocking=True)
-            yield self.views.device(crops, ids, self.seed, step // steps_per_epoch(n, self.batch), self.input)
+            views = self.views.device(crops, ids, self.seed, step // steps_per_epoch(n, self.batch), self.input)
+            yield views, _of(self.rows, ids, crops.device)
 
     def _from_processes(self, batches: HostBatches, start: int, stop: int) -> Iterator[HostBatch]:
         """Some batches ahead of the device, which never waits while the workers keep up."""
@@ -90,6 +98,11 @@ class HostFeed:
         with ThreadPoolExecutor(max(1, cores() // dist.local_size()), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for step in range(start, stop):
                 yield batches.read(step, pool.map)
+
+
+def _of(rows: Rows, ids: Tensor, device: torch.device) -> dict[str, Tensor]:
+    """The rows of these samples."""
+    return {name: torch.from_numpy(values[ids.numpy()]).to(device, non_blocking=True) for name, values in rows.items()}
 
 
 def settle(worker: int) -> None:

@@ -1,14 +1,19 @@
 """Recipes: functions from facts about the data and the device to settings, each with its reason.
 
 `auto` derives everything from the number and size of the images; the others hold published values and say what was
-published with them. What the user asked for goes over what a recipe says.
+published with them. What the user asked for goes over what a recipe says. The recipes of BYOL are here; those of another
+method are in its file, read as literals, so that they can be listed without importing torch.
 """
 
 from __future__ import annotations
 
+import ast
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from byol.config import Plan, Request, Settings, Value, of_one_view, parse_assignments
 
@@ -23,6 +28,7 @@ class Facts:
     cores: int
     bf16_gain: float = 1.0  # speed of bf16 over fp32 on this device, measured
     channels_last_gain: float = 1.0  # speed with the channels last over channels first, measured
+    classes: int = 0  # of the labels; 0: there are none
     # What the user fixed, from which other values follow.
     epochs: int | None = None
     batch_size: int | None = None
@@ -186,21 +192,90 @@ RECIPES: dict[str, Recipe] = {
 }  # fmt: skip
 
 
-def load(name: str) -> Recipe:
+class Preset(TypedDict):
+    """A recipe in the file of a method, `RECIPES = {"NAME": {...}}`, as a literal."""
+
+    about: str  # a line for `byol list recipes`, with the published result
+    expected: str  # the published result and its source; or that there is none
+    source: str  # where the values come from
+    values: dict[str, Value]  # fields of Settings, of the method's Config and of the views
+    batch: NotRequired[int]  # images an update, reached by accumulation where a pass holds fewer
+
+
+@dataclass(frozen=True)
+class Named:
+    """A recipe with what can be said of it."""
+
+    method: str
+    about: str
+    choose: Recipe
+
+
+def every() -> dict[str, Named]:
+    """All recipes by name: those of BYOL, and those in the files of the other methods."""
+    found = {name: Named("byol", (recipe.__doc__ or "").strip().split("\n")[0], recipe) for name, recipe in RECIPES.items()}
+    for method, presets in _literals("RECIPES").items():
+        for name, preset in presets.items():
+            found[name] = Named(method, preset["about"], partial(_chosen, preset))
+    return found
+
+
+def load(name: str) -> Named:
     """The recipe of that name; ValueError with the nearest name if there is none."""
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(RECIPES)}"
+    known = every()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
         raise ValueError(f"no recipe {name!r}; {hint}")
-    return RECIPES[name]
+    return known[name]
+
+
+def method_for(request: Request) -> str:
+    """The method asked for, or that of the recipe; ValueError where they do not fit."""
+    own = load(request.recipe).method
+    if request.recipe == "auto" or own == request.method:
+        return request.method
+    if request.method != Request(data="").method:
+        raise ValueError(f"recipe {request.recipe} is for --method {own}, not {request.method}; leave one of them out")
+    return own
+
+
+def _chosen(preset: Preset, facts: Facts) -> Choices:
+    c = Choices(expected=preset["expected"]).put(preset["source"], **preset["values"])
+    whole = preset.get("batch", 0)
+    if not whole:
+        return c
+    fits = facts.batch_size or min(whole, 256)
+    c.put(f"the batch of {whole} that it was published with; {fits} images a pass", batch_size=fits)
+    return c.put(f"to reach the batch of {whole}", accumulate=max(1, round(whole / fits)))
+
+
+@cache
+def _literals(wanted: str) -> dict[str, dict[str, Preset]]:
+    """{method: the literal of that name in its file}, of the files that have it."""
+    found = {}
+    for path in sorted((Path(__file__).parent / "methods").glob("[!_]*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == wanted for t in node.targets):
+                found[path.stem] = ast.literal_eval(node.value)
+    return found
+
+
+def own_values(method: str) -> Mapping[str, Value]:
+    """What goes over the values of `auto` for this method: `AUTO` of its file."""
+    return _literals("AUTO").get(method, {})  # type: ignore[return-value]  # a literal of another shape
 
 
 def resolve(request: Request, facts: Facts, method_config: type, view_options: type, view_names: list[str]) -> Plan:
     """The plan: the recipe's choices, what was asked over them, and what follows; every value keeps its reason."""
     fixed = {k: getattr(request, k) for k in ("epochs", "batch_size", "image_size", "accumulate")}
     facts = replace(facts, **fixed)
-    recipe, common = load(request.recipe)(facts), _common(request, facts)
+    recipe, common = load(request.recipe).choose(facts), _common(request, facts)
     choices = Choices(common.values | recipe.values, common.reasons | recipe.reasons, recipe.expected)
+    if request.recipe == "auto":
+        choices.put(f"chosen for {request.method}", **own_values(request.method))
+    if facts.classes:
+        choices.put("the labels of the data", classes=facts.classes)
     sets = parse_assignments(request.set, {"settings": Settings, "method": method_config, "views": view_options})
     asked = {k: v for k, v in ({"encoder": request.encoder} | fixed).items() if v is not None}
     choices.put("asked for", **asked)

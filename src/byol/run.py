@@ -76,7 +76,7 @@ class Session:
         """The source of views."""
         s = self.plan.settings
         if self.memory is not None:
-            return MemoryFeed(self.memory, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device)
+            return MemoryFeed(self.memory, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device, rows=self.rows())
         return HostFeed(
             self.source,
             self.views,
@@ -85,9 +85,26 @@ class Session:
             seed=s.seed,
             device=s.device,
             workers=s.workers,
+            rows=self.rows(),
             on_bad=self._bad,
             on_wait=self._late,
         )
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """What the method has to know of every sample beside its views; ValueError where the data do not say it."""
+        found = {}
+        for name in methods.rows_of(methods.load(self.plan.settings.method)):
+            if name != "labels":
+                raise ValueError(f"{self.plan.settings.method} asks for {name}, which data do not have; there are labels")
+            found[name] = self._labels()
+        return found
+
+    def _labels(self) -> np.ndarray:
+        labels = self.source.labels
+        if labels is None:
+            what = f"{self.plan.settings.method} learns from labels, and {self.source.spec} has none"
+            raise ValueError(f"{what}; give labelled data, e.g. folders by class, or another --method")
+        return labels
 
     def _bad(self, found: list[Skipped]) -> None:
         new = [s for s in found if s not in self.skipped]
@@ -160,6 +177,7 @@ class Look:
 def look(request: Request, progress: Progress = lambda what, done, total: None) -> Look:
     """Read the data and measure what the recipe wants to know of it and of the device."""
     request = request.folded()
+    recipes.method_for(request)  # a recipe of another method is refused before the data is read
     source = open_source(request.data, limit=request.limit, download=request.download, progress=_looking(progress))
     memory, source = _in_memory(source, progress)
     stats = statistics(source)
@@ -174,6 +192,7 @@ def look(request: Request, progress: Progress = lambda what, done, total: None) 
         cores=max(1, cores() // dist.local_size()),
         bf16_gain=bf16_gain,
         channels_last_gain=channels_last_gain,
+        classes=len(source.classes) if source.labels is not None else 0,
     )
     return Look(source, memory, stats, facts)
 
@@ -181,9 +200,11 @@ def look(request: Request, progress: Progress = lambda what, done, total: None) 
 def decide(request: Request, seen: Look, *, encoder: nn.Module | None = None) -> Session:
     """What is asked of data that were looked at, decided; `encoder` is a module of the user's own."""
     request = request.folded()
+    request = dataclasses.replace(request, method=recipes.method_for(request))
     if encoder is not None:
         request = dataclasses.replace(request, encoder=OWN)
     session = _decide(request, seen.facts, seen.stats, seen.source, seen.memory, encoder)
+    session.rows()  # before anything is written
     return session if request.minutes is None else _fit_in(session, request.minutes, seen.facts, seen.stats)
 
 
@@ -200,7 +221,7 @@ def _decide(
         channels=source.channels, size=s.image_size, mean=mean, std=std, low=float(stats.low), high=float(stats.high), resize=resize
     )
     compiled = None if facts.device == "cpu" else False
-    view_plan = views.load(s.views, size=s.image_size, channels=source.channels, compiled=compiled, **plan.views)  # type: ignore[arg-type]
+    view_plan = _views(plan, source.channels, compiled)
     notes: tuple[str, ...] = ()
     if s.pretrained:
         notes = (f"weights: {encoders.pretrained_note(s.encoder)}",)
@@ -210,6 +231,13 @@ def _decide(
         encoders.describe(s.encoder, input=encoder_input)  # refuses a name that there is not, before anything is built
     plan = dataclasses.replace(plan, input=encoder_input.to_json(), notes=notes)
     return Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), network=network)
+
+
+def _views(plan: Plan, channels: int, compiled: bool | None) -> views.ViewPlan:
+    """The named plan with what was asked of it, arranged as the method takes its views."""
+    takes = [(view.of, view.changes) for view in methods.views_of(methods.load(plan.settings.method))]
+    s = plan.settings
+    return views.load(s.views, size=s.image_size, channels=channels, compiled=compiled, takes=takes, **plan.views)  # type: ignore[arg-type]
 
 
 def speed_of(session: Session) -> float:
@@ -408,7 +436,7 @@ def from_note(note: dict[str, Any], progress: Progress = lambda what, done, tota
             f"{out} began with views made by numba, which is missing or broken here; run `pip install 'byol[numba]'`, then resume"
         )
     try:
-        view_plan = views.load(s.views, size=s.image_size, channels=source.channels, compiled=compiled, **plan.views)  # type: ignore[arg-type]
+        view_plan = _views(plan, source.channels, compiled)
         # Also what training came upon.
         found_then = stored.convert(then.get("skipped", []), list[Skipped], "skipped")
         encoder_input = Input.from_json(plan.input)

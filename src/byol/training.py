@@ -23,7 +23,7 @@ from byol import checkpoint, dist, health
 from byol.allocator import keep_freed_memory
 from byol.config import Plan
 from byol.files import append, sync, write_text
-from byol.methods import Method, StepOutput
+from byol.methods import Batch, Method, StepOutput
 from byol.optim import learning_rate
 from byol.replicas import replicated
 from byol.stored import parse
@@ -33,9 +33,9 @@ IN_A_ROW = 5  # updates whose loss or gradient is not finite, after which the ne
 
 
 class Feed(Protocol):
-    """Where views come from: `feed(a, b)` yields the views of the forward passes a .. b-1, each a tuple of (B, C, S, S)."""
+    """Where views come from: `feed(a, b)` yields what the method is called with in the forward passes a .. b-1."""
 
-    def __call__(self, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]: ...
+    def __call__(self, start: int, stop: int) -> Iterator[Batch]: ...
 
 
 class Watcher(Protocol):
@@ -126,7 +126,7 @@ class Loop:
         self._suspects = int(last.get("suspects", 0))  # measurements in a row that looked like collapse
         self._first_spread = float(first.get("spread", 0.0))
 
-    def update(self, step: int, passes: Iterator[tuple[Tensor, ...]]) -> None:
+    def update(self, step: int, passes: Iterator[Batch]) -> None:
         """One optimiser step over `accumulate` forward passes, then the target, then perhaps a line of the log."""
         s = self.plan.settings
         lr = learning_rate(step, peak=self.plan.peak_lr, warmup=self.plan.warmup_steps, total=self.plan.steps)
@@ -135,11 +135,11 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         torch._foreach_copy_(self._before, self._held)
         losses = []
-        for micro, views in enumerate(passes):
+        for micro, (views, rows) in enumerate(passes):
             torch.manual_seed((s.seed * 1_000_003 + step * s.accumulate + micro + dist.rank() * 2**40) % 2**63)
             with self._alone(micro + 1 < s.accumulate):
                 with autocast(s.device, s.precision):
-                    out = self.forward(views)
+                    out = self.forward(views, **rows)
                 (out.loss / s.accumulate).backward()
             losses.append(out.loss.detach())
         loss = dist.mean(torch.stack(losses).mean())
@@ -308,9 +308,9 @@ def rate(plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, feed: 
         keep_freed_memory()  # as in the run itself
     timed, images, began = _contract(method.train()), 0, 0.0
     warm = 1 if s.device == "cpu" and s.image_size > 64 else 5  # passes until memory and clock rates have settled
-    for n, views in enumerate(feed(0, 10**9)):
+    for n, (views, rows) in enumerate(feed(0, 10**9)):
         with autocast(s.device, s.precision):
-            out = timed(views)
+            out = timed(views, **rows)
         out.loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

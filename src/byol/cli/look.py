@@ -62,8 +62,8 @@ def methods() -> dict[str, str]:
 
 
 def of_recipes() -> dict[str, str]:
-    """First docstring lines of the recipes, which hold the published result."""
-    return {name: _first_line(recipe.__doc__) for name, recipe in recipes.RECIPES.items()}
+    """What can be said of the recipes in a line, which holds the published result."""
+    return {name: recipe.about for name, recipe in recipes.every().items()}
 
 
 def encoders() -> dict[str, str]:

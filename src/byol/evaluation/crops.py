@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from byol import views
-from byol.data import Skipped, Source, ids_at, load_memory
+from byol.data import Skipped, Source, load_memory
 from byol.encoders import Input, evaluation_views
 from byol.feeds import HostFeed, MemoryFeed
 from byol.views import ViewPlan
@@ -20,17 +21,13 @@ class Crops:
     """Batches of one view as a function of the seed and the step; the same again every time they are asked for."""
 
     feed: MemoryFeed | HostFeed
-    source: Source
     input: Input  # of the encoder
-    device: torch.device
 
     def __call__(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """((B,) ids, (B, C, S, S) in [0, 1]) of so many steps, both on the device."""
-        order = None if isinstance(self.feed, MemoryFeed) else self.source.order
-        for step, (x,) in enumerate(self.feed(0, steps)):
-            ids = ids_at(step, n=len(self.source), batch=self.feed.batch, seed=self.feed.seed, order=order)
+        for (x,), rows in self.feed(0, steps):
             # Crops have the encoder's size already: this only turns grey into RGB, or the reverse, where it has to.
-            yield ids.to(self.device, non_blocking=True), evaluation_views(x, replace(self.input, resize=0))
+            yield rows["ids"], evaluation_views(x, replace(self.input, resize=0))
 
 
 def crops(source: Source, plan: ViewPlan, input: Input, *, batch: int, seed: int, device: torch.device, workers: int) -> Crops:
@@ -41,11 +38,12 @@ def crops(source: Source, plan: ViewPlan, input: Input, *, batch: int, seed: int
     if len(read) != len(source):
         raise ValueError(f"{len(source) - len(read)} images of {source.spec} could be read once and then no more; try again")
     feed: MemoryFeed | HostFeed
+    rows = {"ids": np.arange(len(source))}
     if memory is not None:
-        feed = MemoryFeed(memory, plan, seen, batch=batch, seed=seed, device=str(device))
+        feed = MemoryFeed(memory, plan, seen, batch=batch, seed=seed, device=str(device), rows=rows)
     else:
-        feed = HostFeed(read, plan, seen, batch=batch, seed=seed, device=str(device), workers=workers, on_bad=_unreadable)
-    return Crops(feed, read, input, device)
+        feed = HostFeed(read, plan, seen, batch=batch, seed=seed, device=str(device), workers=workers, rows=rows, on_bad=_unreadable)
+    return Crops(feed, input)
 
 
 def spatial(source: Source, input: Input, *, flip: float = 0.5, min_area: float = 0.08) -> ViewPlan:

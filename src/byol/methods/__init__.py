@@ -2,12 +2,17 @@
 
 The contract (`Method`): an `nn.Module` made of an encoder and its `Config`; `forward(views)` gives a `StepOutput`;
 `after_step(progress)` runs once after every optimiser step. It knows no device, optimiser, logger, path or data.
+
+A class may say more of itself: `VIEWS`, the views it takes (else two), and `ROWS`, what else it has to know of every sample.
+A file may hold `AUTO`, values that go over those of recipe `auto`, and `RECIPES`, recipes of its own (`Preset`), both as
+plain literals, which are read without importing the file.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -26,13 +31,28 @@ class StepOutput:
     metrics: dict[str, Tensor] = field(default_factory=dict)  # () each, no gradient
 
 
+@dataclass(frozen=True)
+class View:
+    """One of the views that a method takes: a pipeline of the view plan, and what is different from it."""
+
+    of: int = 0  # 0 is T, 1 is T'; a plan of fewer pipelines begins again
+    changes: Mapping[str, float] = field(default_factory=dict)  # fields of `byol.views.Pipeline`
+
+
+BOTH = (View(0), View(1))
+Batch = tuple[tuple[Tensor, ...], dict[str, Tensor]]  # what a method is called with: views, (B, C, S, S) each, and rows, (B,) each
+
+
 class Method(Protocol):
     """What training needs of a method, and all that it knows of one."""
 
     Config: ClassVar[type]  # a frozen dataclass: the options of the method
     encoder: nn.Module
 
-    def __call__(self, views: tuple[Tensor, ...]) -> StepOutput: ...
+    def __call__(self, views: tuple[Tensor, ...], **rows: Tensor) -> StepOutput:
+        """`rows` holds what `ROWS` names, (B,) each: `labels` (int64; -1 unknown)."""
+        ...
+
     def after_step(self, progress: float) -> None: ...
     def param_groups(self) -> list[Group]: ...
     def schedule(self, progress: float) -> dict[str, float]: ...
@@ -55,3 +75,15 @@ def load(name: str) -> type:
         raise ValueError(f"no method {name!r}; {hint}")
     method: type = importlib.import_module(f"byol.methods.{name}").METHOD
     return method
+
+
+def views_of(method: type) -> tuple[View, ...]:
+    """The views that the method takes."""
+    views: tuple[View, ...] = getattr(method, "VIEWS", BOTH)
+    return views
+
+
+def rows_of(method: type) -> tuple[str, ...]:
+    """What else the method has to know of every sample."""
+    rows: tuple[str, ...] = getattr(method, "ROWS", ())
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -50,3 +51,8 @@ def frozen(module: nn.Module) -> nn.Module:
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """(B, D), (B, D) -> (): the mean cosine of pairs of rows."""
     return nn.functional.cosine_similarity(a, b, dim=-1).mean()
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Under bf16 the loss itself is taken in float32; float64 stays, for parity with the reference."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

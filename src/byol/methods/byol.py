@@ -7,7 +7,6 @@ Expect, with the paper's recipe, ResNet-50, 1000 epochs of ImageNet: 74.3 % line
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from byol.losses import objective, squared_distance
 from byol.methods import StepOutput
-from byol.methods._heads import cosine, frozen, mlp, reset, width
+from byol.methods._heads import at_least_float32, cosine, mlp, width
+from byol.methods._targets import distance, follow, twins
 from byol.optim import Group, param_groups, target_momentum
 
 
@@ -90,10 +90,7 @@ class BYOL(nn.Module):
         self.predictor = predictor
         if c.loss_norm != "l2":
             self.loss_norm = _loss_norm(c.loss_norm, c.dim)
-        self.target_encoder = frozen(copy.deepcopy(encoder))
-        self.target_projector = frozen(copy.deepcopy(self.projector))
-        if c.target_init == "fresh" and reset(self.target_encoder):
-            reset(self.target_projector)
+        self.target_encoder, self.target_projector = twins((encoder, self.projector), fresh=c.target_init == "fresh")
         self.train()  # a loaded encoder comes in evaluation mode
 
     def forward(self, views: tuple[Tensor, ...]) -> StepOutput:
@@ -103,7 +100,7 @@ class BYOL(nn.Module):
         z_v, z_w = self.projector(self.encoder(v)), self.projector(self.encoder(w))
         p_v, p_w = self.predictor(z_v), self.predictor(z_w)
         t_v, t_w = self._targets(v, w, z_v, z_w)
-        p_v, p_w, t_v, t_w = (_at_least_float32(x) for x in (p_v, p_w, t_v, t_w))
+        p_v, p_w, t_v, t_w = (at_least_float32(x) for x in (p_v, p_w, t_v, t_w))
         loss = self._loss((p_v, p_w), (t_v, t_w))
         return StepOutput(loss, (z_v.detach(), z_w.detach()), {"target_cosine": cosine(z_v.detach().to(t_w.dtype), t_w.detach())})
 
@@ -126,11 +123,9 @@ class BYOL(nn.Module):
         p_v, p_w, t_v, t_w = (scale * self.loss_norm(x) for x in (*p, *t))
         return squared_distance(p_v, t_w) + squared_distance(p_w, t_v)
 
-    @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Move the target, xi <- tau xi + (1 - tau) theta, with tau at progress = k/K; parameters only, never buffers."""
-        online, target = self._pairs()
-        torch._foreach_lerp_(target, online, 1 - target_momentum(progress, self.config.tau_base))
+        follow(*self._pairs(), target_momentum(progress, self.config.tau_base))
 
     def param_groups(self) -> list[Group]:
         """The online parameters, each part with its factor on the rate; the target has no gradient and so no place in them."""
@@ -144,12 +139,9 @@ class BYOL(nn.Module):
         """What `after_step` uses at this progress, for the log."""
         return {"tau": target_momentum(progress, self.config.tau_base)}
 
-    @torch.no_grad()
     def diagnostics(self) -> dict[str, Tensor]:
         """The distance of online and target parameters over the norm of the online ones, ()."""
-        online, target = self._pairs()
-        gap = torch.stack(torch._foreach_norm(torch._foreach_sub(online, target))).norm()
-        return {"online_target_distance": gap / torch.stack(torch._foreach_norm(online)).norm()}
+        return {"online_target_distance": distance(*self._pairs())}
 
     def risks(self) -> dict[str, str]:
         """Without negative pairs: 0.2 % on ImageNet without a predictor, 0.3 % with the online network as target (paper)."""
@@ -165,10 +157,9 @@ class BYOL(nn.Module):
             found["the target is the online network itself (tau_base 0)"] = "tau_base=0.99"
         return found
 
-    def _pairs(self) -> tuple[list[Tensor], list[Tensor]]:
-        online = [*self.encoder.parameters(), *self.projector.parameters()]
-        target = [*self.target_encoder.parameters(), *self.target_projector.parameters()]
-        return list(online), list(target)
+    def _pairs(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """What follows, and what is followed."""
+        return [self.target_encoder, self.target_projector], [self.encoder, self.projector]
 
 
 def _loss_norm(kind: str, dim: int) -> nn.Module:
@@ -176,11 +167,6 @@ def _loss_norm(kind: str, dim: int) -> nn.Module:
     if kind == "layer":
         return nn.LayerNorm(dim, elementwise_affine=False)
     return nn.BatchNorm1d(dim, affine=False, track_running_stats=False) if kind == "batch" else nn.Identity()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    # Under bf16 the loss itself is taken in float32; float64 stays, for parity with the reference.
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 METHOD = BYOL

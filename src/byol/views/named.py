@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
@@ -45,7 +46,14 @@ def has_numba() -> bool:
 
 
 def load(
-    name: str, *, size: int, channels: int = 3, color: Color | None = None, compiled: bool | None = None, **changes: Change
+    name: str,
+    *,
+    size: int,
+    channels: int = 3,
+    color: Color | None = None,
+    compiled: bool | None = None,
+    takes: Sequence[tuple[int, Mapping[str, Change]]] | None = None,
+    **changes: Change,
 ) -> ViewPlan:
     """The named plan for images of `size` px and so many channels; `changes` set fields of its pipelines.
 
@@ -57,6 +65,8 @@ def load(
     crop         random resized crop and flip alone; the ablation "crop only" (Grill et al. 2020, section 5)
 
     `color`: "rgb" for red, green and blue (the default with 3 channels), "channels" for any other (see `describe`).
+    `takes`: which views, as (pipeline, what is different from it), where the plan's own are not the ones that are wanted; a plan
+    of fewer pipelines begins again.
     `compiled`: whether views on a CPU are made by numba, the same to 1e-5 and faster; by default where it is installed.
     A probability may be True or False. Unknown names and values out of range are a ValueError.
     """
@@ -67,30 +77,44 @@ def load(
     if compiled and not has_numba():
         raise ValueError("views can be compiled only by numba, which is missing or broken here; run `pip install 'byol[numba]'`")
     dialect, pipelines = _PLANS[name]
+    alone = {key: change for key, change in changes.items() if _ONE.fullmatch(key)}
+    everywhere = {key: change for key, change in changes.items() if key not in alone}
     return ViewPlan(
         name=name,
         dialect=dialect,
         size=size,
         channels=channels,
         color=color or ("rgb" if channels == 3 else "channels"),
-        pipelines=_changed(name, pipelines, changes),
+        pipelines=_changed(name, _taken(pipelines, takes, everywhere), alone),
         compiled=has_numba() if compiled is None else compiled,
     )
 
 
-def _changed(plan: str, pipelines: tuple[Pipeline, ...], changes: dict[str, Change]) -> tuple[Pipeline, ...]:
-    """The pipelines with their fields replaced, each checked and of its own type; what is said of one view goes over the rest."""
-    everywhere: dict[str, object] = {}
-    alone: list[dict[str, object]] = [{} for _ in pipelines]
-    for key, change in changes.items():
-        one = _ONE.fullmatch(key)
-        name = one[2] if one else key
-        if name not in field_names():
-            raise ValueError(f"views have no setting {key!r}{_near(name, field_names())}; there are {', '.join(field_names())}")
-        if one and not 1 <= int(one[1]) <= len(pipelines):
-            raise ValueError(f"{key}: the views {plan} have no view {one[1]}; give view1 to view{len(pipelines)}")
-        (alone[int(one[1]) - 1] if one else everywhere)[name] = _value(name, change)
-    return tuple(replace(p, **(everywhere | own)) for p, own in zip(pipelines, alone, strict=True))  # type: ignore[arg-type]  # checked
+def _taken(
+    pipelines: tuple[Pipeline, ...], takes: Sequence[tuple[int, Mapping[str, Change]]] | None, changes: Mapping[str, Change]
+) -> tuple[Pipeline, ...]:
+    """The plan's pipelines with what is changed in all of them, or the views that are wanted of these."""
+    found = tuple(_with(p, changes) for p in pipelines)
+    return found if takes is None else tuple(_with(found[of % len(found)], own) for of, own in takes)
+
+
+def _changed(plan: str, pipelines: tuple[Pipeline, ...], alone: Mapping[str, Change]) -> tuple[Pipeline, ...]:
+    """The views with what is said of one of them alone, which goes over all else."""
+    own: list[dict[str, Change]] = [{} for _ in pipelines]
+    for key, change in alone.items():
+        number, _, name = key.removeprefix("view").partition(".")
+        if not 1 <= int(number) <= len(pipelines):
+            raise ValueError(f"{key}: the views {plan} have no view {number}; give view1 to view{len(pipelines)}")
+        own[int(number) - 1][name] = change
+    return tuple(_with(p, changes) for p, changes in zip(pipelines, own, strict=True))
+
+
+def _with(pipeline: Pipeline, changes: Mapping[str, Change]) -> Pipeline:
+    """The pipeline with its fields replaced, each checked and of its own type."""
+    for key in changes:
+        if key not in field_names():
+            raise ValueError(f"views have no setting {key!r}{_near(key, field_names())}; there are {', '.join(field_names())}")
+    return replace(pipeline, **{key: _value(key, value) for key, value in changes.items()})  # type: ignore[arg-type]  # _value checks
 
 
 def _value(key: str, value: Change) -> float | int | tuple[float, float] | None:
