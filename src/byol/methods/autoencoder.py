@@ -1,8 +1,8 @@
-"""Autoencoder: the pixels again from the features (Hinton & Salakhutdinov 2006; no arXiv number), a baseline of a generative kind.
+"""Autoencoder: the pixels again from the features (Hinton & Salakhutdinov 2006).
 
-A convolutional decoder makes the view, as the encoder sees it, from the features alone; the loss is the mean squared error per value of
-normalised pixels, 1 where nothing but the mean is known. Nothing asks that two views of an image be alike, so that features keep what
-pixels hold and not what images mean.
+The baseline of a generative kind. A convolutional decoder makes the view, as the encoder sees it, from the features alone; the loss is
+the mean squared error per value of normalised pixels, 1 where nothing but the mean is known. Nothing asks that two views of an image be
+alike, so that features keep what pixels hold and not what images mean.
 
 Expect no published number: the decoder is this project's. Features of autoencoders are worth little more than pixels to a linear probe.
 

@@ -47,7 +47,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
-AUTO = {"hidden": 1024, "dim": 1024, "bottleneck": 256, "projector_layers": 2, "lr": 0.2}
+AUTO = {"hidden": 1024, "dim": 1024, "bottleneck": 256, "projector_layers": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
