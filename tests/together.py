@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-# What mixes the images of a batch in the loss itself: negative pairs with gradients on both sides, statistics of a batch.
+# Options that mix the images of a batch in the loss itself: negative pairs with gradients on both sides, statistics of a batch, a queue.
 MIXING = {
-    "simclr": {"beta": 1.0, "predictor": "none", "target": "online"},
-    "contrast": {"beta": 0.5, "alpha": 0.3},
-    "batch-in-loss": {"loss_norm": "batch"},
+    "byol-simclr": ("byol", {"beta": 1.0, "predictor": "none", "target": "online"}),
+    "byol-contrast": ("byol", {"beta": 0.5, "alpha": 0.3}),
+    "byol-batch-in-loss": ("byol", {"loss_norm": "batch"}),
+    "moco-symmetric": ("moco", {"symmetric": True}),
 }
 
 
@@ -85,8 +86,8 @@ def everything(out):
             for optimizer, accumulate in (("lars", 1), ("sgd", 2), ("adamw", 1)):
                 case(name, optimizer, accumulate, torch.float64)
             case(name, "sgd", 1, torch.float32)
-        for called, options in MIXING.items():
-            case("byol", "sgd", 2, torch.float64, called, **options)
+        for called, (name, options) in MIXING.items():
+            case(name, "sgd", 2, torch.float64, called, **options)
 
 
 if __name__ == "__main__":

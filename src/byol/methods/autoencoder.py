@@ -4,7 +4,7 @@ The baseline of a generative kind. A convolutional decoder makes the view, as th
 the mean squared error per value of normalised pixels, 1 where nothing but the mean is known. Nothing asks that two views of an image be
 alike, so that features keep what pixels hold and not what images mean.
 
-Expect no published number: the decoder is this project's. Features of autoencoders are worth little more than pixels to a linear probe.
+Expect no published number: the decoder is this project's.
 
 Use it to see what the views of the other methods add.
 """

@@ -47,8 +47,7 @@ RECIPES = {
         "values": {
             "encoder": "resnet18", "image_size": 32, "epochs": 200, "batch_size": 128, "accumulate": 1, "optimizer": "sgd", "lr": 0.12,
             "weight_decay": 5e-4, "momentum": 0.9, "warmup_epochs": 0.0, "hidden": 512, "dim": 128, "queue": 4096, "temperature": 0.1,
-            "tau": 0.99, "symmetric": True, "shuffle": 8, "views": "small", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8,
-            "hue": 0.2, "solarize": 0.0,
+            "tau": 0.99, "symmetric": True, "shuffle": 8, "views": "small", "saturation": 0.4, "solarize": 0.0,
         },
     },
 }  # fmt: skip
