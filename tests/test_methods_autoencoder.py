@@ -1,6 +1,6 @@
 import pytest
 import torch
-from family import build, two_views
+from equations import build, two_views
 from test_methods_byol import TinyEncoder
 from torch import nn
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from family import agree, build, cosine, layers, lightly, two_views, weights
+from equations import agree, build, cosine, layers, lightly, two_views, weights
 from reference import encode
 from test_methods_byol import TinyEncoder
 from torch import nn
