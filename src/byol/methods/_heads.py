@@ -6,12 +6,22 @@ import torch
 from torch import Tensor, nn
 
 
-def mlp(inputs: int, hidden: int, outputs: int, *, norm: str = "batch", output_norm: bool = False, layers: int = 2) -> nn.Sequential:
+def mlp(
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    *,
+    norm: str = "batch",
+    output_norm: bool = False,
+    layers: int = 2,
+    output_bias: bool = False,
+) -> nn.Sequential:
     """(B, inputs) -> (B, outputs): Linear, batch norm, ReLU, Linear; the projector and the predictor of BYOL.
 
     Sizes as in Grill et al. 2020, section 3.3.
     The last layer has neither bias nor normalisation, unlike SimCLR's and SimSiam's; `output_norm` adds SimSiam's batch norm
-    without scale and shift. `norm`: `batch`, `layer` or `none`. `layers`: linear ones in all; each but the last gives `hidden` units.
+    without scale and shift, `output_bias` a bias. `norm`: `batch`, `layer` or `none`. `layers`: linear ones in all; each but the
+    last gives `hidden` units.
     """
     if norm not in ("batch", "layer", "none"):
         raise ValueError(f"no head normalisation {norm!r}; give batch, layer or none")
@@ -20,7 +30,7 @@ def mlp(inputs: int, hidden: int, outputs: int, *, norm: str = "batch", output_n
     for _ in range(layers - 1):
         parts += [nn.Linear(inputs, hidden), between(hidden), nn.ReLU(inplace=True)]
         inputs = hidden
-    parts.append(nn.Linear(inputs, outputs, bias=False))
+    parts.append(nn.Linear(inputs, outputs, bias=output_bias))
     return nn.Sequential(*parts, *([nn.BatchNorm1d(outputs, affine=False)] if output_norm else []))
 
 
