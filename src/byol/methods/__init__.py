@@ -3,7 +3,8 @@
 The contract (`Method`): an `nn.Module` made of an encoder and its `Config`; `forward(views)` gives a `StepOutput`;
 `after_step(progress)` runs once after every optimiser step. It knows no device, optimiser, logger, path or data.
 
-A class may say more of itself: `VIEWS`, the views it takes (else two), and `ROWS`, what else it has to know of every sample.
+A class may say more of itself: `VIEWS`, the views it takes (else two), `ROWS`, what else it has to know of every sample, and
+`CURVES`, how a report shows what it logs.
 A file may hold `AUTO`, values that go over those of recipe `auto`, and `RECIPES`, recipes of its own (`Preset`), both as
 plain literals, which are read without importing the file.
 """
@@ -37,6 +38,18 @@ class View:
 
     of: int = 0  # 0 is T, 1 is T'; a plan of fewer pipelines begins again
     changes: Mapping[str, float] = field(default_factory=dict)  # fields of `byol.views.Pipeline`
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How values of the log are shown: one chart."""
+
+    keys: tuple[str, ...]  # names of the log, a line each
+    title: str
+    unit: str
+    explanation: str
+    zero: bool = False  # the axis starts at 0
+    guides: tuple[tuple[float, str], ...] = ()  # horizontal lines, with their label
 
 
 BOTH = (View(0), View(1))
@@ -87,3 +100,9 @@ def rows_of(method: type) -> tuple[str, ...]:
     """What else the method has to know of every sample."""
     rows: tuple[str, ...] = getattr(method, "ROWS", ())
     return rows
+
+
+def curves_of(method: type) -> tuple[Curve, ...]:
+    """How the method wants to have shown what it logs; the rest is shown under its own name."""
+    curves: tuple[Curve, ...] = getattr(method, "CURVES", ())
+    return curves
