@@ -40,7 +40,8 @@ def neumann(sigma: Tensor, cross: Tensor) -> Tensor:
 def visser(sigma: Tensor, *, n: int, eta: float | None) -> Tensor:
     """P <- P + eta (sigma - P^2), n times from I / (2 eta), towards the root of sigma.
 
-    Stable while eta times the root of the largest eigenvalue is at most 1/2, which the Frobenius norm bounds where `eta` is none.
+    Every eigenvalue falls to its root while eta times the largest root is at most 1/2, which the Frobenius norm sees to where `eta`
+    is none; above 1 it never gets there.
     Directions without variance fade like 1 / (eta n) only: what is left of the start acts like a ridge.
     """
     step = 0.5 / _norm(sigma).sqrt() if eta is None else sigma.new_tensor(eta)
