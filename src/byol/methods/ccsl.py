@@ -1,4 +1,4 @@
-"""CCSL: BYOL that also draws similar images of the batch together, by cosine (Garg & Jain 2022, arXiv 2204.04545); a reconstruction.
+"""CCSL: BYOL that draws similar images together, by cosine (Garg & Jain 2022, arXiv 2204.04545); a reconstruction.
 
 The paper labels its own batch: images whose projections are similar are taken for the same, and are drawn together as the two views of
 one image are. Its loss was published neither in what could be had of the paper nor with its code. This is a RECONSTRUCTION from the

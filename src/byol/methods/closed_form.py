@@ -31,7 +31,7 @@ from byol.methods._targets import distance, follow, twins
 from byol.optim import Group, param_groups, target_momentum
 
 RECIPES = {
-    "closed-form-imagenet-r50-100": {
+    "closed_form-imagenet-r50-100": {
         "about": "ResNet-50, 100 epochs of ImageNet, batch 4096, Stiefel: 68.8 % linear top-1 (paper; some of its settings are not known)",
         "expected": "68.8 % linear top-1 on ImageNet (Richemond et al. 2023, table; decay, rows and scale of the predictor unverified)",
         "source": "Richemond et al. 2023; Grill et al.'s preset of 100 epochs; predictor_decay, unit_rows, rescale_predictor unverified",
@@ -42,7 +42,7 @@ RECIPES = {
             "predictor": "stiefel", "alpha": 0.3, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225",
         },
     },
-    "closed-form-imagenet-r50-300": {
+    "closed_form-imagenet-r50-300": {
         "about": "ResNet-50, 300 epochs of ImageNet, batch 4096, Stiefel: 72.1 % linear top-1 (paper; some of its settings are not known)",
         "expected": "72.1 % linear top-1 on ImageNet (Richemond et al. 2023, table; decay, rows and scale of the predictor unverified)",
         "source": "Richemond et al. 2023; Grill et al.'s preset of 300 epochs; predictor_decay, unit_rows, rescale_predictor unverified",
@@ -53,7 +53,7 @@ RECIPES = {
             "predictor": "stiefel", "alpha": 0.3, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225",
         },
     },
-    "closed-form-imagenet-r50-lrp": {
+    "closed_form-imagenet-r50-lrp": {
         "about": "ResNet-50, 300 epochs of ImageNet, optimal linear predictor, no moving average: 52.5 % linear top-1 (BYOL's paper)",
         "expected": "52.5 % linear top-1 on ImageNet (Grill et al. 2020, main text; the table in the appendix has no value)",
         "source": "Grill et al. 2020, section 5 and appendix; raw rows and no average of the predictor unverified",

@@ -1,4 +1,4 @@
-"""CSSL: BYOL that also labels the pairs of its batch, by cross-entropy (Garg & Jain 2022, arXiv 2204.04545); a reconstruction.
+"""CSSL: BYOL that labels pairs of its batch, by cross-entropy (Garg & Jain 2022, arXiv 2204.04545); a reconstruction.
 
 As CSSL, with another loss: the similarity of a pair is S_ij = sigmoid(q(z_i) . z'_j), not normalised, and the loss of a direction the
 binary cross-entropy of S and the label T over the pairs that have one: T_ij = 1 if i = j or S_ij > theta_positive, 0 if S_ij is

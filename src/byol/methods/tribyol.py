@@ -151,7 +151,7 @@ class TriBYOL(nn.Module):
     def schedule(self, progress: float) -> dict[str, float]:
         """What `after_step` uses at this progress, for the log."""
         first, second = self.config.taus(progress)
-        return {"tau": first} | ({"second_tau": second} if second != first else {})
+        return {"tau": first} | ({} if self.config.second_tau_base is None else {"second_tau": second})
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Distances of the three networks' parameters, each over the norm of the second named, and the passes of a step, () each."""
