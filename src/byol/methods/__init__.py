@@ -3,10 +3,11 @@
 The contract (`Method`): an `nn.Module` made of an encoder and its `Config`; `forward(views)` gives a `StepOutput`;
 `after_step(progress)` runs once after every optimiser step. It knows no device, optimiser, logger, path or data.
 
-A class may say more of itself: `VIEWS`, the views it takes (else two), `ROWS`, what else it has to know of every sample, and
-`CURVES`, how a report shows what it logs.
+A class may say more of itself: `VIEWS`, the views it takes (else two), and `ROWS`, what else it has to know of every sample.
 A file may hold `AUTO`, values that go over those of recipe `auto`, and `RECIPES`, recipes of its own (`Preset`), both as
 plain literals, which are read without importing the file.
+
+How a report shows what a method logs is in `CURVES` of its class; what is not there has a chart under its own name.
 """
 
 from __future__ import annotations
@@ -90,6 +91,12 @@ def load(name: str) -> type:
     return method
 
 
+def curves_of(method: type) -> tuple[Curve, ...]:
+    """How the method wants to have shown what it logs; the rest is shown under its own name."""
+    curves: tuple[Curve, ...] = getattr(method, "CURVES", ())
+    return curves
+
+
 def views_of(method: type) -> tuple[View, ...]:
     """The views that the method takes."""
     views: tuple[View, ...] = getattr(method, "VIEWS", BOTH)
@@ -100,9 +107,3 @@ def rows_of(method: type) -> tuple[str, ...]:
     """What else the method has to know of every sample."""
     rows: tuple[str, ...] = getattr(method, "ROWS", ())
     return rows
-
-
-def curves_of(method: type) -> tuple[Curve, ...]:
-    """How the method wants to have shown what it logs; the rest is shown under its own name."""
-    curves: tuple[Curve, ...] = getattr(method, "CURVES", ())
-    return curves
