@@ -115,6 +115,20 @@ def test_the_spectral_norm_is_the_largest_singular_value_to_two_tenths_of_a_per_
     assert exact * (1 - 1e-4) <= forms.spectral_norm(m.float()).item() <= exact * 1.002
 
 
+@pytest.mark.parametrize("decay", [0, 6])
+def test_float32_is_enough_for_the_iterations_whatever_the_spectrum(decay):
+    z = normalize(draw(64, 64) * torch.logspace(0, -decay, 64, dtype=torch.float64))
+    sigma = (z.T @ z / len(z)).float()
+    for form in (
+        lambda m: forms.ns(m, n=9),
+        lambda m: forms.ns2(m, n=7),
+        lambda m: forms.stiefel(m, n=9),
+        lambda m: forms.visser(m, n=50, eta=None),
+    ):
+        wide = form(sigma.double())
+        assert torch.linalg.matrix_norm(form(sigma).double() - wide) < 2e-5 * torch.linalg.matrix_norm(wide)
+
+
 def test_a_batch_of_zeros_gives_finite_predictors():
     zeros = torch.zeros(D, D)
     for p in (forms.ns(zeros, n=9), forms.ns2(zeros, n=7), forms.stiefel(zeros, n=9), forms.visser(zeros, n=9, eta=None)):
