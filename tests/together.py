@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-# What mixes the images of a batch in the loss itself: negative pairs with gradients on both sides, statistics of a batch.
+# Options that mix the images of a batch in the loss itself: negative pairs with gradients on both sides, statistics of a batch, a queue.
 MIXING = {
-    "simclr": ("byol", {"beta": 1.0, "predictor": "none", "target": "online"}),
-    "contrast": ("byol", {"beta": 0.5, "alpha": 0.3}),
-    "batch-in-loss": ("byol", {"loss_norm": "batch"}),
+    "byol-simclr": ("byol", {"beta": 1.0, "predictor": "none", "target": "online"}),
+    "byol-contrast": ("byol", {"beta": 0.5, "alpha": 0.3}),
+    "byol-batch-in-loss": ("byol", {"loss_norm": "batch"}),
     # Few dimensions: an inverse, or a root, of a moment that is nearly singular makes more of the rounding than a test can bear.
     **{f"predictor-{p}": ("closed_form", {"predictor": p, "dim": 3}) for p in ("lrp", "direct_pred", "ne", "visser", "ns2", "trainable")},
     "one-way": ("tribyol", {"symmetric": False, "updates": "both", "second_tau_base": 0.9}),
