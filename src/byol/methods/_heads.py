@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -56,3 +58,8 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """Under bf16 the loss itself is taken in float32; float64 stays, for parity with the reference."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Where products are not rounded to bf16, on the device of the tensor; tensors without memory (`meta`) know no autocast."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

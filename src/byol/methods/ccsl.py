@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from byol import dist
 from byol.losses import normalise
 from byol.methods import Curve, StepOutput
-from byol.methods._heads import at_least_float32, cosine, mlp, width
+from byol.methods._heads import at_least_float32, cosine, full_precision, mlp, width
 from byol.methods._self_labels import Labels, found, labels, mean_where
 from byol.methods._targets import distance, follow, twins
 from byol.optim import Group, param_groups, target_momentum
@@ -104,7 +104,7 @@ class CCSL(nn.Module):
         p_v, p_w = (at_least_float32(self.predictor(z)) for z in (z_v, z_w))
         with torch.no_grad():
             t_v, t_w = (at_least_float32(self.target_projector(self.target_encoder(x))) for x in (v, w))
-        with torch.autocast(z_v.device.type, enabled=False):
+        with full_precision(z_v):
             first, here = self._direction(p_v, t_v, t_w)
             second, _ = self._direction(p_w, t_w, t_v)
         metrics = {"target_cosine": cosine(at_least_float32(z_v.detach()), t_w), **found(here)}

@@ -26,7 +26,7 @@ from byol import dist
 from byol.losses import normalise, regression_loss
 from byol.methods import Curve, StepOutput
 from byol.methods import _predictors as forms
-from byol.methods._heads import at_least_float32, cosine, mlp, width
+from byol.methods._heads import at_least_float32, cosine, full_precision, mlp, width
 from byol.methods._targets import distance, follow, twins
 from byol.optim import Group, param_groups, target_momentum
 
@@ -145,7 +145,7 @@ class ClosedForm(nn.Module):
         v, w = views
         z_v, z_w = (at_least_float32(self.projector(self.encoder(x))) for x in (v, w))
         t_v, t_w = self._targets(v, w, z_v, z_w)
-        with torch.autocast(z_v.device.type, enabled=False):
+        with full_precision(z_v):
             if self.predictor is None:
                 self._look(torch.cat([z_v, z_w]), torch.cat([t_w, t_v]))
             p = self._matrix()
