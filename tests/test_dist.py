@@ -60,7 +60,8 @@ def test_any_number_of_processes_gives_the_losses_and_weights_of_one(trained, na
         assert mine["loss"] == pytest.approx(other["loss"], abs=bound)
         assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=10 * bound)
         for key in ("spread", "negative_cosine", "rank", "target_cosine"):
-            assert mine.get(key) == pytest.approx(other.get(key), abs=max(bound, 1e-5)), key  # health is measured in float32
+            size = max(1, abs(other.get(key, 0)))  # a rank goes up to the dimension, the others to 1
+            assert mine.get(key) == pytest.approx(other.get(key), abs=max(bound, 1e-5) * size), key  # health is measured in float32
 
 
 @pytest.fixture

@@ -12,6 +12,14 @@ MIXING = {
     "byol-contrast": ("byol", {"beta": 0.5, "alpha": 0.3}),
     "byol-batch-in-loss": ("byol", {"loss_norm": "batch"}),
     "moco-symmetric": ("moco", {"symmetric": True}),
+    # Few dimensions: an inverse, or a root, of a moment that is nearly singular makes more of the rounding than a test can bear.
+    **{f"predictor-{p}": ("closed_form", {"predictor": p, "dim": 3}) for p in ("lrp", "direct_pred", "ne", "visser", "ns2", "trainable")},
+    "one-way": ("tribyol", {"symmetric": False, "updates": "both", "second_tau_base": 0.9}),
+    "self-labels": ("ccsl", {"warmup": 0.2, "theta_positive": 0.3, "negatives": True}),
+    "self-labels-of-targets": (
+        "cssl",
+        {"warmup": 0.2, "theta_positive": 0.6, "theta_negative": 0.5, "negatives": True, "labels_from": "target"},
+    ),
 }
 
 

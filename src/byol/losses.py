@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -57,8 +57,13 @@ def repulsion(p: Tensor, same: Tensor, other: Tensor, alpha: float) -> Tensor:
 
 def products(a: Tensor, b: Tensor) -> Tensor:
     """(A, D), (B, D) -> (A, B): all inner products, also under autocast in the precision that a and b have."""
-    with nullcontext() if a.is_meta else torch.autocast(a.device.type, enabled=False):
+    with full_precision(a):
         return a @ b.T
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Where products are not rounded to bf16, on the device of the tensor; tensors without memory (`meta`) know no autocast."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def squared_distance(p: Tensor, z: Tensor) -> Tensor:

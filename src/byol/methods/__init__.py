@@ -6,6 +6,8 @@ The contract (`Method`): an `nn.Module` made of an encoder and its `Config`; `fo
 A class may say more of itself: `VIEWS`, the views it takes (else two), and `ROWS`, what else it has to know of every sample.
 A file may hold `AUTO`, values that go over those of recipe `auto`, and `RECIPES`, recipes of its own (`Preset`), both as
 plain literals, which are read without importing the file.
+
+How a report shows what a method logs is in `CURVES` of its class; what is not there has a chart under its own name.
 """
 
 from __future__ import annotations
@@ -37,6 +39,18 @@ class View:
 
     of: int = 0  # 0 is T, 1 is T'; a plan of fewer pipelines begins again
     changes: Mapping[str, float] = field(default_factory=dict)  # fields of `byol.views.Pipeline`
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How values of the log are shown: one chart."""
+
+    keys: tuple[str, ...]  # names of the log, a line each
+    title: str
+    unit: str
+    explanation: str
+    zero: bool = False  # the axis starts at 0
+    guides: tuple[tuple[float, str], ...] = ()  # horizontal lines, with their label
 
 
 BOTH = (View(0), View(1))
@@ -75,6 +89,12 @@ def load(name: str) -> type:
         raise ValueError(f"no method {name!r}; {hint}")
     method: type = importlib.import_module(f"byol.methods.{name}").METHOD
     return method
+
+
+def curves_of(method: type) -> tuple[Curve, ...]:
+    """How the method wants to have shown what it logs; the rest is shown under its own name."""
+    curves: tuple[Curve, ...] = getattr(method, "CURVES", ())
+    return curves
 
 
 def views_of(method: type) -> tuple[View, ...]:

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from byol.losses import objective, squared_distance
-from byol.methods import StepOutput
+from byol.methods import Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, follow, twins
 from byol.optim import Group, param_groups, target_momentum
+
+_LOSS = "Both directions of 2 − 2 cos, summed. Low is not good by itself: collapse makes it low too."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,7 @@ class BYOL(nn.Module):
     """
 
     Config = Options
+    CURVES = (Curve(("loss",), "Loss", "0 to 8", _LOSS),)
 
     def __init__(
         self,

@@ -6,25 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from byol import methods
 from byol.health import SPREAD_COLLAPSED
+from byol.methods import Curve
 from byol.reporting.charts import Axis, Chart, Line, chart
 from byol.reporting.html import Markup, join, missing, number, short, tag
 from byol.reporting.run import Record, Run
 
-
-@dataclass(frozen=True)
-class Curve:
-    """How a value of the log is shown."""
-
-    keys: tuple[str, ...]
-    title: str
-    unit: str
-    explanation: str
-    zero: bool = False
-    guides: tuple[tuple[float, str], ...] = ()
-
-
-_LOSS = {"byol": ("0 to 8", "Both directions of 2 − 2 cos, summed. Low is not good by itself: collapse makes it low too.")}
 _BELOW = f"collapsed below {SPREAD_COLLAPSED:g}"
 CURVES = (
     Curve(
@@ -54,7 +42,7 @@ CURVES = (
     Curve(("tau",), "Target momentum τ", "per update", "The target keeps this share of itself at every update; 1 at the end."),
     Curve(("images_per_second",), "Speed", "images/s", "Between two lines of the log.", True),
 )
-_KNOWN = {key for c in CURVES for key in c.keys} | {"loss", "left_out", "suspects"}  # the last two are the book-keeping of the verdict
+_VERDICT = {"left_out", "suspects"}  # the book-keeping of the verdict
 _WORDS = {"OK": "OK", "WARN": "warning", "COLLAPSED": "collapsed"}
 
 
@@ -65,7 +53,7 @@ def curves(runs: Sequence[Run]) -> Markup:
         return missing("There is no training log yet, so there are no curves; go on with the run:", runs[0].says("resume"))
     rates = {r.steps_per_epoch for r in logged}
     axis = Axis(max(r.records[-1].epoch for r in logged) or 1.0, rates.pop() if len(rates) == 1 else None)
-    shown = [_loss(runs), *CURVES, *_others(logged)]
+    shown = _shown(runs, logged)
     if len(runs) > 1:
         shown = [part for c in shown for part in _parted(c)]
     charts = join(chart(Chart(c.title, c.unit, c.explanation, _lines(c, logged, runs), c.zero, list(c.guides)), axis) for c in shown)
@@ -73,11 +61,16 @@ def curves(runs: Sequence[Run]) -> Markup:
     return join([tag("div", charts, class_="charts" if len(runs) == 1 else "charts many"), *absent])
 
 
-def _loss(runs: Sequence[Run]) -> Curve:
-    """Of one method in its own words; several methods do not share a scale."""
-    methods = {str(r.settings.get("method")) for r in runs}
-    unit, words = _LOSS.get(methods.pop(), ("", "")) if len(methods) == 1 else ("", "These methods have losses on different scales.")
-    return Curve(("loss",), "Loss", unit, words)
+def _shown(runs: Sequence[Run], logged: Sequence[Run]) -> list[Curve]:
+    """The loss, what every method logs, what these methods say of their own values, and the rest under its own name."""
+    kinds = list(dict.fromkeys(str(r.settings.get("method")) for r in runs))
+    own = {c.keys: c for kind in kinds if kind in methods.names() for c in methods.curves_of(methods.load(kind))}
+    # Of one method in its own words; several methods do not share a scale.
+    said = own.pop(("loss",), None) if len(kinds) == 1 else Curve(("loss",), "Loss", "", "These methods have losses on different scales.")
+    own.pop(("loss",), None)
+    loss = said or Curve(("loss",), "Loss", "", "Of the method.")
+    spoken_of = [loss, *CURVES, *own.values()]
+    return [*spoken_of, *_others(logged, {key for c in spoken_of for key in c.keys})]
 
 
 def _parted(curve: Curve) -> list[Curve]:
@@ -98,9 +91,9 @@ def _swatch(colour: int) -> Markup:
     return tag("svg", line, width=26, height=10, aria_hidden="true")
 
 
-def _others(runs: Sequence[Run]) -> list[Curve]:
+def _others(runs: Sequence[Run], known: set[str]) -> list[Curve]:
     """Whatever else a method logs, under its own name."""
-    keys = sorted({k for r in runs for record in r.records for k in record.values} - _KNOWN)
+    keys = sorted({k for r in runs for record in r.records for k in record.values} - known - _VERDICT)
     return [Curve((k,), k.replace("_", " ").capitalize(), "", "Logged by the method.") for k in keys]
 
 
@@ -110,11 +103,17 @@ def _lines(curve: Curve, logged: Sequence[Run], runs: Sequence[Run]) -> list[Lin
     for r in logged:
         for n, key in enumerate(curve.keys):
             kept = [x for x in r.records if key in x.values]
-            name = key.split("_")[0] if len(runs) == 1 else r.name
+            name = _apart(key, curve.keys) if len(runs) == 1 else r.name
             colour = n if len(runs) == 1 else runs.index(r) % 8
             label = name if len(runs) == 1 and len(curve.keys) > 1 else ""
             found.append(Line(name, colour, [x.step for x in kept], [x.epoch for x in kept], [x.values[key] for x in kept], label))
     return found
+
+
+def _apart(key: str, keys: Sequence[str]) -> str:
+    """The words of a name that not all of these have: positive of positive_cosine and negative_cosine."""
+    words = [word for word in key.split("_") if not all(word in other.split("_") for other in keys)]
+    return " ".join(words) or key.replace("_", " ")
 
 
 @dataclass(frozen=True)
