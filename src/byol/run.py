@@ -93,19 +93,22 @@ class Session:
 
     def rows(self) -> dict[str, np.ndarray]:
         """What the method has to know of every sample beside its views; ValueError where the data do not say it."""
-        found = {}
-        for name in methods.rows_of(methods.load(self.plan.settings.method)):
-            if name != "labels":
-                raise ValueError(f"{self.plan.settings.method} asks for {name}, which data do not have; there are labels")
-            found[name] = self._labels()
-        return found
+        method, source = methods.load(self.plan.settings.method), self.source
+        known = {"labels": source.labels, "groups": source.groups, "times": source.times}
+        for name in methods.rows_of(method):
+            if known.get(name) is None:
+                raise ValueError(self._lacks(name, list(known)))
+        wanted = (*methods.rows_of(method), *methods.rows_if_known(method))
+        return {name: value for name in wanted if (value := known.get(name)) is not None}
 
-    def _labels(self) -> np.ndarray:
-        labels = self.source.labels
-        if labels is None:
-            what = f"{self.plan.settings.method} learns from labels, and {self.source.spec} has none"
-            raise ValueError(f"{what}; give labelled data, e.g. folders by class, or another --method")
-        return labels
+    def _lacks(self, name: str, known: list[str]) -> str:
+        method = self.plan.settings.method
+        if name == "labels":
+            what = f"{method} learns from labels, and {self.source.spec} has none"
+            return f"{what}; give labelled data, e.g. folders by class, or another --method"
+        if name not in known:
+            return f"{method} asks for {name}, which data do not have; there are {', '.join(known)}"
+        return f"{method} asks for {name}, and {self.source.spec} has none; give an .npz with an array {name}, or another --method"
 
     def _bad(self, found: list[Skipped]) -> None:
         new = [s for s in found if s not in self.skipped]
