@@ -23,7 +23,7 @@ from byol.data.source import Depth, Headers, Kind, Pixels, Source, SourceKind, U
 
 _X: Final[tuple[str, ...]] = ("x", "X", "images", "image", "data", "x_train", "X_train", "arr_0")
 _Y: Final[tuple[str, ...]] = ("y", "Y", "labels", "label", "targets", "target", "y_train", "Y_train", "arr_1")
-_BESIDE: Final = ("groups", "times")  # of every sample, where there are arrays of these names
+_BESIDE: Final[tuple[str, ...]] = ("groups", "times")  # of every sample, where there are arrays of these names
 _CLASSES: Final[tuple[str, ...]] = ("classes", "class_names", "label_names")
 
 
