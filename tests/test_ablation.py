@@ -7,12 +7,14 @@ import statistics
 import pytest
 from cli_calls import byol, stripes
 
-from byol import ablation, published
+from byol import ablation, published, views
 from byol.ablation import STUDIES, Asked
+from byol.ablation.asked import Shared, request_of, settings_of
 from byol.ablation.table import Ablation, Finding
 from byol.cli.options import Ablate
 from byol.config import Request, Settings, parse_assignments
 from byol.methods import load
+from byol.recipes import Facts, resolve
 from byol.views import Pipeline
 
 SMALL = ["--encoder", "small-w16", "--image-size", "16", "--batch-size", "16", "--epochs", "1", "--device", "cpu"]
@@ -179,10 +181,10 @@ def test_images_without_labels_are_refused_before_anything_trains(tmp_path):
 
 def test_a_smaller_batch_takes_more_passes_for_the_same_update():
     study = ablation.load("batch_size")
-    shared = ablation.Shared(request=Request(data="x"), an_update=128)
-    assert ablation._settings(Asked(name="batch_size", request=Request(data="x")), study, shared)[:2] == ["batch_size=128", "batch_size=64"]
-    assert ablation._request(study, "batch_size=32", 1, shared).set == ("batch_size=32", "accumulate=4")
-    assert ablation._request(study, "batch_size=32", 1, shared).seed == 1
+    shared = Shared(request=Request(data="x"), an_update=128)
+    assert settings_of(Asked(name="batch_size", request=Request(data="x")), study, shared)[:2] == ["batch_size=128", "batch_size=64"]
+    assert request_of(study, "batch_size=32", 1, shared).set == ("batch_size=32", "accumulate=4")
+    assert request_of(study, "batch_size=32", 1, shared).seed == 1
 
 
 def test_a_run_whose_numbers_were_lost_is_said_and_left_out_of_the_mean():
@@ -192,3 +194,101 @@ def test_a_run_whose_numbers_were_lost_is_said_and_left_out_of_the_mean():
     assert "50.0 (1 lost)" in text
     assert "lr=1: collapsed in 1 of 2 runs" in text
     assert result.svg().count("<circle") == 2
+
+
+def test_cosines_are_those_of_the_last_line_of_each_log(studied):
+    out, _, call = studied
+    for f in json.loads(call.out)["findings"][:2]:
+        last = [json.loads((out / f["setting"] / f"seed-{s}" / "metrics.jsonl").read_text().splitlines()[-1]) for s in (0, 1)]
+        assert f["positive_cosine"] == [r["positive_cosine"] for r in last]
+        assert f["negative_cosine"] == [r["negative_cosine"] for r in last]
+    assert "cosine" not in call.err, "only where cosines were published"
+
+
+def norm_study():
+    study = STUDIES["norm"]
+    findings = [
+        Finding(
+            setting=s,
+            knn=[0.5, 0.6],
+            linear=[0.55, 0.65],
+            ended=["finished"] * 2,
+            health=["OK"] * 2,
+            positive_cosine=[0.9, 0.92],
+            negative_cosine=[0.1, 0.3],
+            published=study.published(s),
+            published_cosines=study.published_cosines(s),
+        )
+        for s in study.values
+    ]
+    untrained = published.value("norm", "untrained", method="Random init")
+    baselines = {"pixels": (0.3, 0.4), "random small-w16": (0.2, 0.35)}
+    return Ablation(
+        name="norm",
+        what=study.what,
+        setup="x",
+        seeds=2,
+        findings=findings,
+        baselines=baselines,
+        out="o",
+        untrained=untrained,
+        note=study.note,
+    )
+
+
+def test_the_study_of_norms_stands_beside_the_blog_post_s_numbers():
+    lines = norm_study().lines()
+    assert max(map(len, lines)) <= 80
+    at = next(i for i, line in enumerate(lines) if line.startswith("cosine"))
+    scores, cosines = "\n".join(lines[:at]), "\n".join(lines[at:])
+    assert re.search(r"^  contrastive +55.0 \+- 7.1 +60.0 \+- 7.1 +44.1$", scores, re.M)
+    assert re.search(r"^  random small-w16 +20.0 +35.0 +28.8$", scores, re.M)
+    assert re.search(r"^  pixels +30.0 +40.0$", scores, re.M)
+    assert re.search(r"^  head_norm=batch predictor_norm=batch +0.9100 +0.2000 +0.88  0.27$", cosines, re.M)
+    assert re.search(r"^  head_norm=layer predictor_norm=layer +0.9100 +0.2000 +0.9999  0.9999$", cosines, re.M)
+    assert re.search(r"^  contrastive +0.9100 +0.2000$", cosines, re.M)
+    assert "published with MoCo's queue of 65,536" in " ".join(" ".join(lines).split())
+
+
+def test_the_picture_of_the_study_of_norms_has_panels_for_cosines():
+    from xml.etree import ElementTree
+
+    svg = norm_study().svg()
+    ElementTree.fromstring(svg)
+    # kNN, linear and two cosines of all six rows; published: six scores, and cosines of three rows.
+    assert svg.count("<circle") == 4 * 6 + 6 + 2 * 3
+    for title in ("positives, measured here, cosine", "negatives, published, cosine", "linear, measured here, top-1 %"):
+        assert title in svg
+    assert "<title>0.9100</title>" in svg
+
+
+def test_the_contrastive_row_has_negatives_and_no_predictor_and_no_norm():
+    sets = parse_assignments(STUDIES["norm"].pairs("contrastive"), {"method": load("byol").Config})["method"]
+    config = load("byol").Config(**sets)
+    assert (config.head_norm, config.predictor, config.beta, config.alpha, config.target) == ("none", "none", 1.0, 0.2, "ema")
+
+
+def test_no_row_of_the_study_of_norms_has_a_norm_that_it_does_not_name():
+    """`auto` on a CPU puts batch norm after the projector, with which "no norm" would have one."""
+    facts = Facts(images=1000, short_side=32, device="cpu", cores=2)
+    kinds = (load("byol").Config, Pipeline, views.names())
+    assert resolve(Request(data="x"), facts, *kinds).method["projection_norm"] == "batch"
+    study = STUDIES["norm"]
+    assert {resolve(Request(data="x", set=study.pairs(s)), facts, *kinds).method["projection_norm"] for s in study.values} == {"none"}
+
+
+def test_rows_about_one_view_change_that_view_alone_and_come_to_the_same_where_there_is_no_blur():
+    study, kinds = STUDIES["augmentations"], {"views": Pipeline}
+    made = {
+        (plan, setting): views.load(plan, size=64, **parse_assignments(study.pairs(setting), kinds)["views"])
+        for plan in ("paper", "small")
+        for setting in ("baseline", "no blur in T'", "no solarize in T'", "neither in T'")
+    }
+    assert [(p.blur, p.solarize) for p in made["paper", "no blur in T'"].pipelines] == [(1.0, 0.0), (0.0, 0.2)]
+    assert [(p.blur, p.solarize) for p in made["paper", "no solarize in T'"].pipelines] == [(1.0, 0.0), (0.1, 0.0)]
+    assert [(p.blur, p.solarize) for p in made["paper", "neither in T'"].pipelines] == [(1.0, 0.0), (0.0, 0.0)]
+    told = {key: plan.describe() for key, plan in made.items()}
+    assert told["small", "no blur in T'"] == told["small", "baseline"]
+    assert told["small", "neither in T'"] == told["small", "no solarize in T'"] != told["small", "baseline"]
+    assert told["paper", "no blur in T'"] != told["paper", "baseline"]
+    assert [study.published(s).value for s in ("no blur in T'", "no solarize in T'", "neither in T'")] == [72.4, 72.3, 72.2]

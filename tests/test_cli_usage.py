@@ -18,8 +18,8 @@ FLAGS = {
     "resume": "--devices --json run",
     "evaluate": "--batch-size --device --devices --draws --json --labels --limit --no-baselines --precision --protocol --seed --test "
     "--workers data encoder",
-    "ablate": "--batch-size --device --encoder --epochs --image-size --json --limit --minutes --out --recipe --seed --seeds --set --test "
-    "--values data name",
+    "ablate": "--batch-size --device --encoder --epochs --image-size --jobs --json --limit --minutes --out --recipe --seed --seeds --set "
+    "--test --values data name",
     "embed": "--batch-size --device --devices --json --limit --out --precision data encoder",
     "export": "--json --network --out run",
     "report": "--json --out run",

@@ -10,10 +10,29 @@ from torch.nn.functional import conv2d, pad
 from torchvision.transforms.v2.functional import adjust_hue
 
 from byol import dense
-from byol.dense.depth import Sums, UpProjection, berhu, coloured, up_head
+from byol.dense.depth import WIDTHS, Sums, UpProjection, berhu, coloured, up_head
 from byol.dense.pictures import read_depth
 
 TINY = "depth:iterations=3,batch_size=4,shrink=1,lr=0.001"
+
+
+def test_the_defaults_are_the_papers():
+    d = dense.load("depth")
+    assert (d.iterations, d.batch_size, d.lr, d.weight_decay) == (7_500, 256, 0.16, 5e-4)
+    assert (round(480 * d.shrink), round(640 * d.shrink), d.height, d.width) == (240, 320, 228, 304)
+    assert WIDTHS == (512, 256, 128, 64)
+
+
+def test_the_scale_of_berhu_is_of_the_whole_batch():
+    generator = torch.Generator().manual_seed(2)
+    e = torch.rand(2, 4, 4, dtype=torch.float64, generator=generator)
+    e[1] /= 100
+    zero, every = torch.zeros_like(e), torch.ones_like(e, dtype=torch.bool)
+    c = 0.2 * e[0].max()
+    of_batch = [torch.where(x <= c, x, (x * x + c * c) / (2 * c)).mean() for x in e]
+    torch.testing.assert_close(berhu(e, zero, every), torch.stack(of_batch).mean())
+    alone = torch.stack([berhu(e[i : i + 1], zero[:1], every[:1]) for i in (0, 1)]).mean()
+    assert abs(alone - berhu(e, zero, every)) > 1e-6
 
 
 def test_the_metrics_are_those_of_their_definitions():

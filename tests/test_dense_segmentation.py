@@ -11,6 +11,9 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 
 import byol
 from byol import dense, encoders
+from byol.cli.screen import Screen
+from byol.cli.usage import parse
+from byol.cli.use import evaluate
 from byol.dense import crops
 from byol.dense.network import Dense
 from byol.dense.pictures import read_mask
@@ -178,6 +181,44 @@ def test_a_wrong_command_is_said_in_one_sentence(tmp_path, words, sentence):
     call = command("evaluate", *(tmp_path if w == "DATA" else w for w in words))
     assert call.code == 2
     assert sentence in " ".join(call.err.split())
+
+
+def test_several_processes_are_refused_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as a launcher leaves it, ours or torch's
+    call = command("evaluate", "random:small-w8", masked(tmp_path), "--protocol", TINY)
+    assert call.code == 2
+    assert "segmentation runs in one process and there are 2; start it without --devices or torchrun" in " ".join(call.err.split())
+    with pytest.raises(ValueError, match=r"--devices is for class labels, not for segmentation.*leave it out"):
+        evaluate(parse(["evaluate", "random:small-w8", str(tmp_path), "--protocol", "segmentation", "--devices", "2"]), Screen(json=False))
+
+
+def test_the_defaults_are_the_papers():
+    s = dense.load("segmentation")
+    assert (s.iterations, s.batch_size, s.crop, s.scale_min, s.scale_max, s.weight_decay) == (30_000, 16, 513, 0.5, 2.0, 1e-4)
+    assert s.lr == pytest.approx(np.logspace(-3, -1, 5)[2])
+
+
+@pytest.mark.parametrize(("crop", "side"), [(64, 64), (65, 32), (20, 20)])
+def test_crops_are_smaller_only_where_images_at_twice_their_size_are(tmp_path, crop, side):
+    task = dense.load(f"segmentation:void=11,crop={crop}").open(str(masked(tmp_path, 3)), None, None)
+    assert task.facts["crop"] == side
+
+
+def test_the_command_shows_published_numbers_apart_on_data_of_a_known_name(tmp_path):
+    root = masked(tmp_path / "VOC2012", 5)
+    for i, path in enumerate(sorted((root / "masks").iterdir())):
+        mask = read_mask(path)
+        mask[1] = i % 2 * 20  # the class 20, so that there are 21
+        save(path, mask)
+    words = "segmentation:iterations=1,batch_size=2,void=11,mode=frozen"
+    call = command("evaluate", "random:small-w8", root, "--protocol", words, "--no-baselines", "--json")
+    assert call.code == 0, call.err
+    lines = call.err.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if "Published, for scale, not measured here" in line]
+    assert "    BYOL resnet50: mIoU 76.3" in lines[at:]
+    assert "10,582 train / 1,449 test" in " ".join(" ".join(lines[at:]).split())
+    assert [r["value"] for r in json.loads(call.out)["published"]] == [76.3, 75.2, 74.4, 72.5]
+    assert all(len(line) <= 80 for line in lines[at:] if str(root) not in line)
 
 
 def test_the_table_gives_mean_and_deviation_of_the_seeds():

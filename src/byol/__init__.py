@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from byol.ablation import ablate as ablate
     from byol.api import demo as demo
     from byol.api import doctor as doctor
     from byol.api import embed as embed
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from byol.api import resume as resume
     from byol.api import train as train
 
-_WORDS = ("demo", "doctor", "embed", "evaluate", "evaluate_dense", "export", "load", "report", "resume", "train")
+_WORDS = ("ablate", "demo", "doctor", "embed", "evaluate", "evaluate_dense", "export", "load", "report", "resume", "train")
 _PARTS = ("config", "data", "dense", "encoders", "evaluation", "health", "losses", "methods", "optim", "recipes", "rng", "views")
 
 __all__ = [*_WORDS, *_PARTS, "__version__"]
@@ -30,7 +31,7 @@ __all__ = [*_WORDS, *_PARTS, "__version__"]
 
 def __getattr__(name: str) -> object:
     if name in _WORDS:
-        return getattr(importlib.import_module("byol.api"), name)
+        return getattr(importlib.import_module("byol.ablation" if name == "ablate" else "byol.api"), name)
     if name in _PARTS:
         return importlib.import_module(f"byol.{name}")
     raise AttributeError(f"module 'byol' has no attribute {name!r}")

@@ -281,8 +281,13 @@ def evaluate_dense(
 
     `protocol` is `segmentation`, `depth` or `detection`, with settings after a colon.
     The result of a run is also stored in its `evaluations/`.
-    Raises ValueError when the data are of another kind, or the encoder has no feature map.
+    Raises ValueError when the data are of another kind, the encoder has no feature map, or there are several processes.
     """
+    if dist.asked() > 1:
+        # Each would train the same heads on the same batches and write the same file.
+        raise ValueError(
+            f"{protocol.partition(':')[0]} runs in one process and there are {dist.asked()}; start it without --devices or torchrun"
+        )
     asked: dict[str, object] = {"encoder": encoder.name if isinstance(encoder, Encoder) else str(encoder), "data": str(data)}
     asked |= {"test": None if test is None else str(test), "protocol": protocol, "seed": seed, "limit": limit}
     asked |= {"baselines": baselines, "precision": precision}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -116,7 +117,7 @@ class Plan:
 
     settings: Settings
     method: dict[str, Value]  # fields of the method's Config
-    views: dict[str, Value]  # fields of the view pipelines that differ from the named plan
+    views: dict[str, Value]  # fields of the view pipelines that differ from the named plan; `view2.blur`: of that view alone
     reasons: dict[str, str]  # why a value is what it is, by its name
     images: int
     steps_per_epoch: float  # updates; no whole number where `accumulate` does not divide the batches
@@ -147,6 +148,7 @@ def _check_choices(values: object) -> None:
 def parse_assignments(pairs: tuple[str, ...], kinds: dict[str, type]) -> dict[str, dict[str, Value]]:
     """("lr=0.3", ...) -> {kind: {field: value}}, typed by the dataclass of that kind which has the field.
 
+    A field of the kind `views` may be that of one view alone, `view2.blur`; a later `blur` is again that of all.
     Raises ValueError for a pair without `=`, a key that no kind has, and a value of the wrong type.
     """
     out: dict[str, dict[str, Value]] = {kind: {} for kind in kinds}
@@ -155,13 +157,27 @@ def parse_assignments(pairs: tuple[str, ...], kinds: dict[str, type]) -> dict[st
         key, equals, text = pair.partition("=")
         if not equals:
             raise ValueError(f"--set {pair}: write it as KEY=VALUE, e.g. --set lr=0.3")
-        if key not in owner:
-            near = difflib.get_close_matches(key, owner, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(owner))}"
-            raise ValueError(f"--set {key}: no such setting; {hint}")
-        kind = owner[key]
-        out[kind][key] = _typed(key, text, get_type_hints(kinds[kind])[key])
+        view, name = of_one_view(key) if "views" in kinds else (None, key)
+        known = owner if view is None else {f.name: "views" for f in dataclasses.fields(kinds["views"])}
+        if name not in known:
+            raise ValueError(f"--set {key}: no such setting{' of one view' if view is not None else ''}; {_hint(key, name, known)}")
+        kind = known[name]
+        for before in [k for k in out[kind] if view is None and of_one_view(k)[1] == name]:
+            del out[kind][before]
+        out[kind][key] = _typed(key, text, get_type_hints(kinds[kind])[name])
     return out
+
+
+def of_one_view(key: str) -> tuple[int | None, str]:
+    """`view2.blur` -> (2, "blur"): a setting of the second view alone; (None, key) for one of all views."""
+    found = re.fullmatch(r"view(\d{1,4})\.(.*)", key)
+    return (int(found[1]), found[2]) if found else (None, key)
+
+
+def _hint(key: str, name: str, known: dict[str, str]) -> str:
+    """The nearest of the known names, written as `key` is, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {key.removesuffix(name)}{near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
 
 
 def _typed(key: str, text: str, wanted: object) -> Value:

@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from byol.config import Plan, Request, Settings, Value, parse_assignments
+from byol.config import Plan, Request, Settings, Value, of_one_view, parse_assignments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def auto(facts: Facts) -> Choices:
     steps = 50_000 if facts.device != "cpu" else 8_000 if size <= 32 else 5_000
     epochs = facts.epochs or max(20, min(1000, round(steps * an_update / facts.images)))
     c.put(f"about {steps:,} updates, within 20 to 1000 epochs", epochs=epochs)
-    updates = max(1, epochs * facts.images // an_update)
+    updates = max(1, epochs * (facts.images // batch) // (facts.accumulate or 1))  # as `derived` counts them
     c.put("SGD suits batches below 512; LARS is for large ones", optimizer="sgd", lr=0.1)
     c.put("weights keep the same share over a run of any length", weight_decay=_decay(updates))
     tau = _tau(updates)
@@ -301,7 +301,7 @@ def resolve(request: Request, facts: Facts, method_config: type, view_options: t
     plan = Plan(
         settings=settings,
         method={k: v for k, v in choices.values.items() if k in method_keys},
-        views={k: v for k, v in choices.values.items() if k in view_keys},
+        views={k: v for k, v in choices.values.items() if of_one_view(k)[1] in view_keys},
         reasons=choices.reasons,
         images=facts.images,
         steps_per_epoch=1,

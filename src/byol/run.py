@@ -180,20 +180,29 @@ def prepare(request: Request, progress: Progress = lambda what, done, total: Non
     """
     mine: list[Session] = []
 
-    def decide() -> dict[str, object]:
-        mine.append(_prepare(request, progress, encoder))
+    def first() -> dict[str, object]:
+        mine.append(decide(request, look(request, progress), encoder=encoder))
         dist.divides(mine[0].plan.settings.batch_size)
-        return _note(mine[0])
+        return to_note(mine[0])
 
-    told = dist.from_first(decide)
-    return mine[0] if mine else _from_note(told, progress, encoder)
+    told = dist.from_first(first)
+    return mine[0] if mine else from_note(told, progress, encoder)
 
 
-def _prepare(request: Request, progress: Progress, encoder: nn.Module | None) -> Session:
+@dataclass(frozen=True)
+class Look:
+    """What is measured before anything is decided: the same for all requests of these data on this device."""
+
+    source: Source
+    memory: np.ndarray | None
+    stats: Statistics
+    facts: recipes.Facts
+
+
+def look(request: Request, progress: Progress = lambda what, done, total: None) -> Look:
+    """Read the data and measure what the recipe wants to know of it and of the device."""
     request = request.folded()
-    request = dataclasses.replace(request, method=recipes.method_for(request))
-    if encoder is not None:
-        request = dataclasses.replace(request, encoder=OWN)
+    recipes.method_for(request)  # a recipe of another method is refused before the data is read
     source = open_source(request.data, limit=request.limit, download=request.download, progress=_looking(progress))
     memory, source = _in_memory(source, progress)
     stats = statistics(source)
@@ -210,9 +219,18 @@ def _prepare(request: Request, progress: Progress, encoder: nn.Module | None) ->
         channels_last_gain=channels_last_gain,
         classes=len(source.classes) if source.labels is not None else 0,
     )
-    session = _decide(request, facts, stats, source, memory, encoder)
+    return Look(source, memory, stats, facts)
+
+
+def decide(request: Request, seen: Look, *, encoder: nn.Module | None = None) -> Session:
+    """What is asked of data that were looked at, decided; `encoder` is a module of the user's own."""
+    request = request.folded()
+    request = dataclasses.replace(request, method=recipes.method_for(request))
+    if encoder is not None:
+        request = dataclasses.replace(request, encoder=OWN)
+    session = _decide(request, seen.facts, seen.stats, seen.source, seen.memory, encoder)
     session.rows()  # before anything is written
-    return session if request.minutes is None else _fit_in(session, request.minutes, facts, stats)
+    return session if request.minutes is None else _fit_in(session, request.minutes, seen.facts, seen.stats)
 
 
 def _decide(
@@ -411,10 +429,10 @@ def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, en
         kept = {key: asked.get(key) for key in ("request", "folder", "views")}
         return {"plan": plan.to_json(), "data": read_json(out / "data.json"), "run": str(out), **kept}
 
-    return _from_note(dist.from_first(read), progress, encoder)
+    return from_note(dist.from_first(read), progress, encoder)
 
 
-def _note(session: Session) -> dict[str, object]:
+def to_note(session: Session) -> dict[str, object]:
     """What another process needs to build the same session, as in a run's files."""
     kept = {"request": dataclasses.asdict(session.request), "folder": os.getcwd(), "views": views_by(session)}
     return {"plan": session.plan.to_json(), "data": session.data_json(), "run": "the run", **kept}
@@ -425,7 +443,7 @@ def views_by(session: Session) -> str:
     return "numba" if session.views.compiled else "torch"
 
 
-def _from_note(note: dict[str, Any], progress: Progress, encoder: nn.Module | None) -> Session:
+def from_note(note: dict[str, Any], progress: Progress = lambda what, done, total: None, encoder: nn.Module | None = None) -> Session:
     """The session as it was decided then, or in the first process; ValueError if the data is not what it was there."""
     plan, then, out = Plan.from_json(note["plan"]), note["data"], note["run"]
     request = Request.from_json(note["request"])

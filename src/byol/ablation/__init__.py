@@ -6,243 +6,197 @@ decides it. So a difference between two rows is that of the setting.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
-from byol import api, methods, stored
+from byol import api, published
 from byol import run as runs
+from byol.ablation.asked import Asked, Shared, check, default_out, folder, meaning, request_of, settings_of, shared
+from byol.ablation.job import PROTOCOLS, Job, Onlooker, Silent, ended, score, work
+from byol.ablation.pool import Ended, Ready, at_once, gpus, places
 from byol.ablation.studies import STUDIES, Study, load
 from byol.ablation.table import Ablation, Finding
-from byol.config import Plan, Request, Settings, parse_assignments
-from byol.evaluation import Evaluation
+from byol.config import Plan, Request
+from byol.data import cores
 from byol.files import write_text
 from byol.reporting.run import read as read_run
-from byol.run import Progress, Session
-from byol.training import Watcher
-from byol.views import Pipeline
+from byol.run import Look, Progress, Session
 
-__all__ = ["STUDIES", "Ablation", "Asked", "Finding", "Interrupted", "Study", "ablate", "default_out", "load"]
-
-PROTOCOLS = ("knn", "linear")
-_FEWEST, _MOST = 8, 5  # images a pass, and settings, of the study of batch sizes when none are given
-Watching = Callable[[str, Plan], Watcher | None]  # the name of a run, and its plan -> who is told how it goes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is to be compared."""
-
-    name: str
-    request: Request  # of every run, but for what is varied and the seed
-    test: str | None = None  # labelled test images; None: a fifth of the data
-    values: tuple[str, ...] = ()  # settings; none: the study's own
-    seeds: int = 3
-
-    def __post_init__(self) -> None:
-        load(self.name)
-        if self.seeds < 1:
-            raise ValueError(f"--seeds {self.seeds}: give 1 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shared:
-    """What all runs have in common, decided by the first look at the data and kept in `ablation.json`."""
-
-    request: Request
-    an_update: int  # images
+__all__ = [
+    "STUDIES", "Ablation", "Asked", "Finding", "Interrupted", "Onlooker", "Study", "ablate", "compare", "default_out", "folder", "load",
+]  # fmt: skip
 
 
 class Interrupted(Exception):
-    """A signal stopped one of the runs, which is saved; the same ablation goes on there."""
+    """A signal stopped the runs, which are saved; the same ablation goes on there."""
 
-    def __init__(self, trained: api.Trained) -> None:
-        super().__init__(str(trained.run))
-        self.trained = trained
-
-
-def default_out(asked: Asked) -> Path:
-    """`runs/ablate-NAME-DATA`: not numbered, so that the same words go on."""
-    stem = re.split(r"[.{*?\[#]", Path(asked.request.data).name)[0].rstrip("-_") or "data"
-    return Path("runs") / f"ablate-{asked.name}-{stem}"
+    def __init__(self, saved: dict[str, int], signal: int | None) -> None:
+        super().__init__(", ".join(f"{run} at update {step}" for run, step in saved.items()) or "before any run had begun")
+        self.saved, self.signal = saved, signal
 
 
 def ablate(
+    name: str,
+    data: str | Path,
+    out: str | Path | None = None,
+    *,
+    test: str | Path | None = None,
+    values: Sequence[str] = (),
+    seeds: int = 3,
+    jobs: int | None = None,
+    onlooker: Onlooker | None = None,
+    progress: Progress = api.Quiet,
+    **asked: object,
+) -> Ablation:
+    """Vary one setting over several seeds, as in the paper, and compare the runs on labelled images.
+
+    `name` is a study of `byol.ablation.STUDIES`, `values` are settings in place of its own, and the other arguments are the fields of
+    `byol.config.Request` for all runs. `jobs` runs train at a time, each in a process of its own (None: one on each GPU, at least one).
+    The folder `out` holds all runs; what is there already is not done again. What runs died of is in `.failed`.
+
+    Raises ValueError in one sentence for what cannot be used, and `byol.ablation.Interrupted` when a signal stopped it.
+    """
+    request = Request(data=str(data), **asked)  # type: ignore[arg-type]
+    wanted = Asked(name=name, request=request, test=None if test is None else str(test), values=tuple(values), seeds=seeds)
+    return compare(wanted, out, jobs=jobs, onlooker=onlooker, progress=progress)
+
+
+def compare(
     asked: Asked,
     out: str | Path | None = None,
     *,
-    watching: Watching = lambda name, plan: None,
+    jobs: int | None = None,
+    onlooker: Onlooker | None = None,
     progress: Progress = api.Quiet,
 ) -> Ablation:
-    """Train and evaluate every setting with every seed; `results.json` and `results.svg` in the folder hold what came out.
-
-    What is in the folder already is not done again. Raises ValueError in one sentence for what cannot be used, and Interrupted
-    when a signal stopped a run.
-    """
+    """`ablate` for what is `asked`; `results.json` and `results.svg` in the folder hold what came out."""
     out = Path(out) if out is not None else default_out(asked)
+    onlooker = onlooker or Silent()
     study = load(asked.name)
     for value in asked.values:
-        _check(asked.request, study.pairs(study.setting(value)))
-    shared = _shared(asked, out, progress)
-    settings = _settings(asked, study, shared)
-    twins: dict[str, str] = {}
-    first: dict[str, str] = {}  # what a setting comes to here -> the first one that does
-    for seed in range(asked.seeds):  # all settings with one seed first: a whole table is there early
-        for setting in (s for s in settings if s not in twins):
-            run = out / folder(setting) / f"seed-{seed}"
-            request = _request(study, setting, seed, shared)
-            session = None if (run / "plan.json").exists() else runs.prepare(request, progress)
-            same = first.setdefault(_meaning(run, session), setting) if seed == 0 else setting
-            if same != setting:
-                twins[setting] = same
-                continue
-            _train(run, session, f"{setting}, seed {seed}", watching, progress)
-            _evaluate(run, asked, shared, baselines=setting == settings[0] and seed == 0, progress=progress)
-    found = [_finding(study, s, out, asked.seeds, twins.get(s, "")) for s in settings]
-    origin = out / folder(settings[0]) / "seed-0"
+        check(asked.request, study.pairs(study.setting(value)))
+    devices = len(gpus(asked.request.device)) or 1
+    jobs = devices if jobs is None else jobs
+    if jobs < 1:
+        raise ValueError(f"--jobs {jobs}: give 1 or more")
+    common = shared(asked, out, progress, crowd=-(-jobs // devices))
+    settings = settings_of(asked, study, common)
+    plans, twins, ready = _planned(asked, study, settings, common, out, jobs, progress)
+    left = [r for r in ready if not r.job.done()]
+    onlooker.planned(len(ready), len(left), min(jobs, max(1, len(left))), sum(r.plan.steps for r in left if not r.job.ended()))
+    over = _one_by_one(left, onlooker, progress) if jobs == 1 else at_once(left, places(jobs, asked.request.device), onlooker)
+    if over.signal is not None or (over.saved and jobs == 1):
+        raise Interrupted(over.saved, over.signal)
     result = Ablation(
         name=asked.name,
         what=study.what,
-        setup=_setup(origin, asked, shared),
+        setup=_setup(plans[settings[0]], asked, common),
         seeds=asked.seeds,
-        findings=found,
-        baselines=_baselines(origin),
+        findings=[_finding(study, s, out, asked.seeds, twins.get(s, "")) for s in settings],
+        baselines=_baselines(out / folder(settings[0]) / "seed-0"),
         out=str(out),
+        untrained=published.value(study.name, "untrained", method="Random init"),
+        note=study.note,
+        failed=over.failed,
     )
     runs.write_json(out / "results.json", result.to_json())
     write_text(out / "results.svg", result.svg() + "\n")
     return result
 
 
-def folder(setting: str) -> str:
-    """The setting as the name of a folder: 'no flip' -> 'no-flip', 'alpha=1 beta=0' -> 'alpha=1-beta=0'."""
-    return re.sub(r"[^\w=.]+", "-", setting).strip("-.") or "setting"
+def _planned(
+    asked: Asked, study: Study, settings: Sequence[str], common: Shared, out: Path, jobs: int, progress: Progress
+) -> tuple[dict[str, Plan], dict[str, str], list[Ready]]:
+    """(the plan of each setting, settings that come to the same as another, every run that is to be); nothing is trained yet."""
 
+    @cache
+    def seen() -> Look:  # once for all runs, and not at all where every run has begun
+        found = runs.look(common.request, progress)
+        return replace(found, facts=replace(found.facts, cores=max(1, cores() // jobs)))
 
-def _check(request: Request, pairs: tuple[str, ...]) -> None:
-    """ValueError for a setting that no run can have, before the first one trains."""
-    config = methods.load(request.method).Config  # type: ignore[attr-defined]
-    sets = parse_assignments(pairs, {"settings": Settings, "method": config, "views": Pipeline})
-    config(**sets["method"])
+    def session_of(setting: str, seed: int) -> Session | None:
+        begun = (out / folder(setting) / f"seed-{seed}" / "plan.json").exists()
+        return None if begun else runs.decide(request_of(study, setting, seed, common), seen())
 
-
-def _shared(asked: Asked, out: Path, progress: Progress) -> Shared:
-    """What is in the folder, or else a first look; ValueError if the folder holds another ablation, or the data no labels."""
-    path = out / "ablation.json"
-    before = runs.read_json(path) if path.exists() else None
-    # More seeds or settings may come later; all else has to stay.
-    kept = {k: v for k, v in dataclasses.asdict(asked).items() if k not in ("seeds", "values")}
-    kept = json.loads(json.dumps(kept))
-    if before is not None:
-        if before.get("asked") != kept:
-            raise ValueError(f"{out} holds an ablation with other settings; give the same ones to go on, or another folder with --out")
-        return stored.typed(Shared, before.get("shared"))
-    session = runs.prepare(asked.request, progress)
-    if session.source.labels is None:
-        raise ValueError(f"{asked.request.data} has no labels, and runs are compared by them; give labelled data, e.g. folders by class")
-    s = session.plan.settings
-    layout = f"channels_last={str(s.channels_last).lower()}"
-    fixed = (layout, *session.request.set)
-    request = replace(session.request, epochs=s.epochs, minutes=None, precision=s.precision, set=fixed)
-    shared = Shared(request=request, an_update=s.batch_size * s.accumulate)
-    out.mkdir(parents=True, exist_ok=True)
-    runs.write_json(path, {"asked": kept, "shared": dataclasses.asdict(shared)})
-    return shared
-
-
-def _settings(asked: Asked, study: Study, shared: Shared) -> list[str]:
-    """The settings to compare, each once; batch sizes halve from that of an update unless they are given."""
-    if asked.values:
-        return list(dict.fromkeys(study.setting(v) for v in asked.values))
-    if study.name == "batch_size":
-        sizes = [shared.an_update >> k for k in range(_MOST) if not shared.an_update % (1 << k)]
-        return [f"batch_size={size}" for size in sizes if size >= _FEWEST]
-    return list(study.values)
-
-
-def _request(study: Study, setting: str, seed: int, shared: Shared) -> Request:
-    """What is asked of one run: the setting goes over everything else."""
-    pairs = study.pairs(setting)
-    size = next((int(p.partition("=")[2]) for p in pairs if p.startswith("batch_size=")), None) if study.name == "batch_size" else None
-    if size is not None:  # as many images an update as in all other runs
-        if size < 1 or shared.an_update % size:
-            raise ValueError(
-                f"--values {size}: the {shared.an_update} images of an update are no multiple of it; give one that divides them"
+    plans: dict[str, Plan] = {}
+    twins: dict[str, str] = {}
+    first: dict[str, str] = {}  # what a setting comes to here -> the first one that does
+    for setting in settings:
+        run, session = out / folder(setting) / "seed-0", session_of(setting, 0)
+        plans[setting] = session.plan if session else runs.read_plan(run)
+        same = first.setdefault(meaning(run, session), setting)
+        if same != setting:
+            twins[setting] = same
+    ready = []
+    for seed in range(asked.seeds):  # all settings with one seed first: a whole table is there early
+        for setting in (s for s in settings if s not in twins):
+            job = Job(
+                name=f"{setting}, seed {seed}",
+                run=str(out / folder(setting) / f"seed-{seed}"),
+                data=common.request.data,
+                test=asked.test,
+                limit=common.request.limit,
+                device=common.request.device,
+                baselines=setting == settings[0] and seed == 0,
             )
-        pairs += (f"accumulate={shared.an_update // size}",)
-    return replace(shared.request, seed=shared.request.seed + seed, set=(*shared.request.set, *pairs))
+            ready.append(Ready(job, plans[setting], lambda setting=setting, seed=seed: session_of(setting, seed)))  # type: ignore[misc]
+    return plans, twins, ready
 
 
-def _meaning(run: Path, session: Session | None) -> str:
-    """All that a run's outcome depends on but the seed: equal for two settings that come to the same here."""
-    plan = session.plan if session else runs.read_plan(run)
-    describe = session.views.describe() if session else runs.read_json(run / "plan.json").get("describe")
-    config = stored.typed(methods.load(plan.settings.method).Config, plan.method)  # type: ignore[attr-defined]
-    return json.dumps([dataclasses.asdict(replace(plan.settings, seed=0)), dataclasses.asdict(config), describe], sort_keys=True)
-
-
-def _ended(run: Path) -> str:
-    """How a run ended: "finished", "not finite", or "" while it can go on."""
-    if all((run / name).exists() for name in ("encoder.safetensors", "encoder.json")):
-        return "finished"
-    return "not finite" if (run / "not-finite.json").exists() else ""
-
-
-def _train(run: Path, session: Session | None, name: str, watching: Watching, progress: Progress) -> None:
-    """To the end, from the beginning or from where it stands; Interrupted when a signal came first."""
-    if _ended(run):
-        return
-    if session is not None:
-        trained = api.begin(session, run, watcher=watching(name, session.plan))
-    else:
-        session = runs.reopen(run, progress)
-        trained = api.resume(run, session=session, watcher=watching(name, session.plan))
-    if trained.outcome.ended == "interrupted":
-        raise Interrupted(trained)
-
-
-def _evaluate(run: Path, asked: Asked, shared: Shared, *, baselines: bool, progress: Progress) -> None:
-    """Scores in the run's own folder, unless they are there; nothing for a run whose numbers were not finite."""
-    if _ended(run) != "finished" or all(_score(run, p) for p in PROTOCOLS):
-        return
-    r = shared.request
-    api.evaluate(run, r.data, test=asked.test, protocols=PROTOCOLS, baselines=baselines, limit=r.limit, device=r.device, progress=progress)
-
-
-def _score(run: Path, protocol: str) -> Evaluation | None:
-    """What is stored; None where there is nothing, or nothing that can be read."""
-    try:
-        return Evaluation.from_json(stored.read_object(run / "evaluations" / f"{protocol}.json"))
-    except (OSError, ValueError):
-        return None
+def _one_by_one(ready: Sequence[Ready], onlooker: Onlooker, progress: Progress) -> Ended:
+    """Do the jobs in this process, until a signal stops one."""
+    over = Ended()
+    for one in ready:
+        try:
+            trained = work(one.job, one.session(), None if one.job.ended() else onlooker.begins(one.job.name, one.plan), progress)
+        except (ValueError, OSError) as error:
+            over.failed[one.job.name] = str(error)
+            onlooker.failed(one.job.name, str(error))
+        except Exception:
+            over.failed[one.job.name] = why = " | ".join(traceback.format_exc().strip().splitlines()[-4:])
+            onlooker.failed(one.job.name, why)
+        else:
+            if trained is not None and trained.outcome.ended == "interrupted":
+                return replace(over, saved={one.job.run: trained.outcome.step}, signal=trained.signal)
+    return over
 
 
 def _finding(study: Study, setting: str, out: Path, seeds: int, same_as: str) -> Finding:
     """One setting over its seeds."""
-    row = study.published(setting)
+    row, cosines = study.published(setting), study.published_cosines(setting)
     if same_as:
-        return Finding(setting=setting, same_as=same_as, published=row)
+        return Finding(setting=setting, same_as=same_as, published=row, published_cosines=cosines)
     ran = [out / folder(setting) / f"seed-{seed}" for seed in range(seeds)]
-    scores = {p: [e for run in ran if (e := _score(run, p))] for p in PROTOCOLS}
+    scores = {p: [e for run in ran if (e := score(run, p))] for p in PROTOCOLS}
     own = {p: [s.top1 for e in found for s in e.scores if not s.baseline] for p, found in scores.items()}
-    health = [records[-1].verdict for run in ran if (records := read_run(run).records)]
-    return Finding(setting=setting, knn=own["knn"], linear=own["linear"], ended=[_ended(r) for r in ran], health=health, published=row)
+    last = [records[-1] for run in ran if (run / "plan.json").exists() and (records := read_run(run).records)]
+    return Finding(
+        setting=setting,
+        knn=own["knn"],
+        linear=own["linear"],
+        ended=[ended(r) for r in ran],
+        health=[r.verdict for r in last],
+        positive_cosine=[v for r in last if (v := r.values.get("positive_cosine")) is not None],
+        negative_cosine=[v for r in last if (v := r.values.get("negative_cosine")) is not None],
+        published=row,
+        published_cosines=cosines,
+    )
 
 
 def _baselines(run: Path) -> dict[str, tuple[float, float]]:
     """Pixels and the untrained network, beside the first run; none where that one has no scores."""
-    knn, linear = (_score(run, p) for p in PROTOCOLS)
+    knn, linear = (score(run, p) for p in PROTOCOLS)
     if knn is None or linear is None:
         return {}
     other = {s.name: s.top1 for s in linear.scores}
     return {s.name: (s.top1, other[s.name]) for s in knn.scores if s.baseline and s.name in other}
 
 
-def _setup(run: Path, asked: Asked, shared: Shared) -> str:
+def _setup(plan: Plan, asked: Asked, common: Shared) -> str:
     """'digits, small-w32-n3, 8 px, 20 epochs, batch 128'."""
-    s = runs.read_plan(run).settings
+    s = plan.settings
     test = f", tested on {asked.test}" if asked.test else ""
-    return f"{shared.request.data}{test}, {s.encoder}, {s.image_size} px, {s.epochs} epochs, {shared.an_update} images an update"
+    return f"{common.request.data}{test}, {s.encoder}, {s.image_size} px, {s.epochs} epochs, {common.an_update} images an update"

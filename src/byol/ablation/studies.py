@@ -18,6 +18,9 @@ class Study:
     what: str
     values: tuple[str, ...]  # the paper's, as far as they can be made here
     words: dict[str, str] = field(default_factory=dict)  # names of settings -> their pairs
+    base: tuple[str, ...] = ()  # pairs of every setting, before its own
+    theirs: dict[str, str] = field(default_factory=dict)  # settings -> the method they were published for, where it is another
+    note: str = ""  # what is otherwise than in the paper
 
     @property
     def key(self) -> str | None:
@@ -27,7 +30,7 @@ class Study:
 
     def pairs(self, value: str) -> tuple[str, ...]:
         """The settings of a run, as `--set` takes them."""
-        return tuple(self.words.get(value, value).split())
+        return (*self.base, *self.words.get(value, value).split())
 
     def setting(self, text: str) -> str:
         """A value as the user wrote it -> as the study has it: 0.9 -> tau_base=0.9; ValueError for what is none."""
@@ -42,7 +45,12 @@ class Study:
 
     def published(self, value: str) -> Row | None:
         """What was published for this setting, top-1; None where nothing was."""
-        return published.value(self.name, value)
+        return published.value(self.name, value, method=self.theirs.get(value, "BYOL"))
+
+    def published_cosines(self, value: str) -> tuple[float, float] | None:
+        """Of positives and of negatives at the end of training; None where nothing was published."""
+        found = [published.value(self.name, value, metric=f"cosine of {which}") for which in ("positives", "negatives")]
+        return (found[0].value, found[1].value) if found[0] is not None and found[1] is not None else None
 
 
 def _each(key: str, *values: object) -> tuple[str, ...]:
@@ -57,7 +65,9 @@ _AUGMENTATIONS = {
     "no colour": "jitter=0 gray=0",
     "no jitter": "jitter=0",
     "no grayscale": "gray=0",
-    "no solarize in T'": "solarize=0",  # T has none
+    "no blur in T'": "view2.blur=0",
+    "no solarize in T'": "view2.solarize=0",
+    "neither in T'": "view2.blur=0 view2.solarize=0",
     "symmetric": "blur=0.5 solarize=0.2",
     "crop only": _CROP,
     "crop + flip": "jitter=0 gray=0 blur=0 solarize=0",
@@ -69,6 +79,7 @@ _TARGETS = (
     *(("none", "stop-gradient", 1), ("mlp", "online", 1), ("mlp", "stop-gradient", 0), ("mlp", "online", 0)),
     *(("none", "ema", 0), ("none", "stop-gradient", 0), ("none", "online", 0)),
 )
+_CONTRASTIVE = "head_norm=none predictor=none beta=1 alpha=0.2"
 _NORMS = (("batch", "batch"), ("batch", "none"), ("none", "batch"), ("none", "none"), ("layer", "layer"))
 _RATES = (1, 1.5, 2, 5, 10)
 
@@ -114,7 +125,12 @@ STUDIES: dict[str, Study] = {
         Study(
             name="norm",
             what="normalisation in projector and predictor",
-            values=tuple(f"head_norm={a} predictor_norm={b}" for a, b in _NORMS),
+            values=(*(f"head_norm={a} predictor_norm={b}" for a, b in _NORMS), "contrastive"),
+            words={"contrastive": _CONTRASTIVE},
+            base=("projection_norm=none",),  # the batch norm that `auto` has there on a CPU would be in every row
+            theirs={"contrastive": "MoCo-style contrastive"},
+            note="contrastive: here against the other images of a batch, by the objective of BYOL's ablations; published with MoCo's queue "
+            "of 65,536 and a learning rate of its own (0.02, the others 0.8)",
         ),
     )
 }

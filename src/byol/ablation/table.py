@@ -25,7 +25,10 @@ class Finding:
     ended: list[str] = field(default_factory=list)  # of every seed: "finished", or "not finite"
     health: list[str] = field(default_factory=list)  # of every seed: the last verdict
     same_as: str = ""  # another setting that comes to the same here
+    positive_cosine: list[float] = field(default_factory=list)  # of projections, as each run logged them last: two views of one image
+    negative_cosine: list[float] = field(default_factory=list)  # and views of different images
     published: Row | None = None
+    published_cosines: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,9 @@ class Ablation:
     findings: list[Finding]
     baselines: dict[str, tuple[float, float]]  # pixels and the untrained network: kNN and linear
     out: str  # the folder of the runs
+    untrained: Row | None = None  # what was published for the untrained network
+    note: str = ""  # what is otherwise than in the paper
+    failed: dict[str, str] = field(default_factory=dict)  # runs that died, by their name -> why
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values."""
@@ -53,17 +59,36 @@ class Ablation:
         for f in self.findings:
             out += _row(f.setting, width, *_cells(f))
         for name, (knn, linear) in self.baselines.items():
-            out += _row(name, width, f"{100 * knn:.1f}", f"{100 * linear:.1f}", "")
+            beside = f"{self.untrained.value:g}" if self.untrained and name.startswith("random ") else ""
+            out += _row(name, width, f"{100 * knn:.1f}", f"{100 * linear:.1f}", beside)
+        out += self._cosines(width)
         for note in self.notes():
             out += wrap(note, WIDTH, initial_indent="  ", subsequent_indent="    ")
         return out
+
+    def _cosines(self, width: int) -> list[str]:
+        """How alike the projections are at the end, where that was published, too: 1 for positives and negatives is collapse."""
+        if not self._tells_cosines:
+            return []
+        out = ["cosine of projections at the end of training, mean over seeds; published: both"]
+        out.append(f"  {'':<{width}}{'positives':<13}{'negatives':<13}published")
+        for f in (f for f in self.findings if not f.same_as):
+            here = (f"{sum(v) / len(v):.4f}" if v else "-" for v in (f.positive_cosine, f.negative_cosine))
+            out += _row(f.setting, width, *here, "  ".join(f"{v:g}" for v in f.published_cosines or ()))
+        return out
+
+    @property
+    def _tells_cosines(self) -> bool:
+        return any(f.published_cosines for f in self.findings)
 
     def notes(self) -> list[str]:
         """What the numbers are, and what is not to be compared."""
         notes = [f"+- deviation over {self.seeds} seeds"] if self.seeds > 1 else ["one seed: no deviation is known"]
         notes += [f"{f.setting}: collapsed in {n} of {len(f.health)} runs" for f in self.findings if (n := f.health.count("COLLAPSED"))]
+        notes += [f"{name} failed: {why}" for name, why in self.failed.items()]
         rows = [f.published for f in self.findings if f.published is not None]
         sources = dict.fromkeys(f"{r.source}: {r.network}, {r.epochs} epochs of {r.trained_on}, {r.protocol}" for r in rows)
+        notes += [self.note] if self.note else []
         return notes + [f"published, not measured here: {s}; compare the order of the rows, not the values" for s in sources]
 
     def svg(self) -> str:
@@ -72,14 +97,24 @@ class Ablation:
             Panel("kNN, measured here", [_point(f.knn) for f in self.findings]),
             Panel("linear, measured here", [_point(f.linear) for f in self.findings]),
         ]
+        if self._tells_cosines:
+            for which, values in (
+                ("positives", [f.positive_cosine for f in self.findings]),
+                ("negatives", [f.negative_cosine for f in self.findings]),
+            ):
+                measured.append(Panel(f"{which}, measured here", [_point(v, 1) for v in values], unit="cosine", digits=4))
         rows = [f.published for f in self.findings]
         points = [None if r is None else Point(r.value, r.deviation or 0.0) for r in rows]
-        other = [Panel("published, linear, another network and data", points, measured=False)]
-        return picture(f"{self.name}: {self.setup}", [f.setting for f in self.findings], measured + (other if any(rows) else []))
+        other = [Panel("published, linear, another network and data", points, measured=False)] if any(rows) else []
+        if self._tells_cosines:
+            for i, which in enumerate(("positives", "negatives")):
+                cosines = [f.published_cosines and Point(f.published_cosines[i]) for f in self.findings]
+                other.append(Panel(f"{which}, published", cosines, measured=False, unit="cosine", digits=4))
+        return picture(f"{self.name}: {self.setup}", [f.setting for f in self.findings], measured + other)
 
 
-def _point(values: Sequence[float]) -> Point | None:
-    return Point(100 * sum(values) / len(values), 100 * deviation(values)) if values else None
+def _point(values: Sequence[float], times: float = 100) -> Point | None:
+    return Point(times * sum(values) / len(values), times * deviation(values)) if values else None
 
 
 def _cells(f: Finding) -> tuple[str, str, str]:

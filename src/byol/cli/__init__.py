@@ -1,8 +1,8 @@
 """The command line: words in, a command run, an exit code out. Nothing else in the package knows argv or exit codes.
 
-0 success; 1 a run was stopped that collapsed or whose numbers are not finite; 2 wrong usage or unusable input, with one sentence on
-standard error; 75 (EX_TEMPFAIL: try again) a run was asked to stop by a signal and goes on when it is resumed; 130 the same after Ctrl-C;
-3 one of several processes that torchrun started lost the others.
+0 success; 1 a run was stopped that collapsed or whose numbers are not finite, or one of an ablation died; 2 wrong usage or unusable
+input, with one sentence on standard error; 75 (EX_TEMPFAIL: try again) a run was asked to stop by a signal and goes on when it is
+resumed; 130 the same after Ctrl-C; 3 one of several processes that torchrun started lost the others.
 """
 
 from __future__ import annotations

@@ -122,6 +122,7 @@ class Ablate(Common):
     test: Annotated[str | None, About("labelled test images (default: a stratified fifth of DATA)", "DATA")] = None
     values: Annotated[tuple[str, ...], About("settings in place of the paper's, e.g. 0.9 0.99, or 'alpha=1 beta=0.5'", "X")] = ()
     seeds: Annotated[int, About("runs of each setting (default: 3)", "N")] = 3
+    jobs: Annotated[int | None, About("runs at a time, each in a process of its own (default: one on each GPU, or 1)", "N")] = None
     recipe: Annotated[str, About("see `byol list recipes` (default: auto, from the data)", "NAME")] = "auto"
     encoder: Annotated[str | None, About("see `byol list encoders`; any timm name", "NAME")] = None
     epochs: Annotated[int | None, About("passes over the images, of each run", "N")] = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from byol import encoders, methods
 from byol.cli.screen import Screen, number, wrapped
-from byol.config import Plan
+from byol.config import Plan, of_one_view
 
 if TYPE_CHECKING:
     from byol.run import Session
@@ -52,7 +52,7 @@ def show_whole(session: Session, screen: Screen) -> None:
     plan = session.plan
     screen.say("Settings (each can be changed with --set KEY=VALUE)")
     for name, value in (dataclasses.asdict(plan.settings) | _options(session)).items():
-        _row(screen, f"{name} = {_short(value)}", plan.reasons.get(name, "the default"))
+        _row(screen, f"{name} = {_short(value)}", _reason(plan, name))
     screen.say("Follows")
     _row(screen, f"{plan.steps:,} steps", f"{number(plan.steps_per_epoch)} an epoch, of {_batch(plan)} images")
     _row(screen, f"peak lr {number(plan.peak_lr)}", f"after {plan.warmup_steps:,} warm-up steps, then a cosine to 0")
@@ -65,6 +65,13 @@ def show_whole(session: Session, screen: Screen) -> None:
     screen.say("Views")
     for line in session.views.describe():
         screen.say(" " * LABEL + line)
+
+
+def _reason(plan: Plan, name: str) -> str:
+    """Why a setting is what it is; what was said of one view alone comes after what was said of all."""
+    whole = plan.reasons.get(name, "the default")
+    alone = [f"view {view}: {why}" for key, why in plan.reasons.items() for view, field in [of_one_view(key)] if view and field == name]
+    return "; ".join([whole, *alone])
 
 
 def _options(session: Session) -> dict[str, object]:

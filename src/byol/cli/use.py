@@ -8,7 +8,7 @@ from pathlib import Path
 from byol import api
 from byol.cli.options import DENSE, Embed, Evaluate, Export, Report
 from byol.cli.screen import Screen, quoted
-from byol.evaluation.table import published_lines
+from byol.evaluation.table import dense_published_lines, published_lines
 
 
 def _say_weights(encoder: str, screen: Screen) -> None:
@@ -63,7 +63,7 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
 def _dense(options: Evaluate, screen: Screen) -> int:
     """What the feature map is worth, beside the same network from random weights."""
     _check_dense(options)
-    results, saved = [], []
+    results, saved, published = [], [], []
     for protocol in options.protocol:
         result = api.evaluate_dense(
             options.encoder,
@@ -78,8 +78,10 @@ def _dense(options: Evaluate, screen: Screen) -> int:
             progress=screen.progress,
         )
         screen.clear()
-        for line in result.lines():
+        near = result.published()
+        for line in [*result.lines(), *dense_published_lines(near)]:
             screen.say(line)
+        published += [row.to_json() for row in near.rows] if near else []
         results.append(result.to_json())
         if (Path(options.encoder) / "plan.json").exists():
             saved.append(str(api.stored(Path(options.encoder), result)))
@@ -88,7 +90,7 @@ def _dense(options: Evaluate, screen: Screen) -> int:
         screen.say(f"Next: byol report {quoted(options.encoder)}")
     else:
         screen.say(f"Next: byol train {quoted(options.data)}")
-    screen.result({"evaluations": results, "saved": saved})
+    screen.result({"evaluations": results, "saved": saved, "published": published})
     return 0
 
 

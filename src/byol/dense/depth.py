@@ -1,8 +1,9 @@
 """Monocular depth by four fast up-projection blocks and the reversed Huber loss (Laina et al. 2016, arXiv 1606.00373).
 
 The values are those of BYOL's appendix. Ours, where it is silent or not checked against the paper: momentum 0.9 and the two
-steps down of the learning rate, the order of the colour changes, no 1x1 convolution before the first block, the loss at the
-size of the crop, and metrics over all measured pixels of the test crops together.
+steps down of the learning rate, the order of the colour changes and that each is clipped to [0, 1], no 1x1 convolution before the
+first block (Laina et al. have one), the loss at the size of the crop and over measured pixels only, metrics over all measured
+pixels of the test crops together, and predictions below 1 mm counted as 1 mm.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Object detection by Faster R-CNN, the transfer of BYOL's appendix on VOC2007.
 
 The paper trains asynchronously on 9 workers for 1.5 M updates, which is not reproduced here: updates, batch and rate are those that
-MoCo is remembered to use for the same detector (unverified). Longest edges of 480 to 1024 px are the paper's. AP is COCO's.
+MoCo is remembered to use for the same detector (unverified). Longest edges of 480 to 1024 px are the paper's, as is the detector, C4;
+the feature pyramid is for comparing with others. AP50, AP75 and AP are COCO's; AP50 (VOC07) has the devkit's 11 points.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from byol.dense.pictures import Array, read_picture, scaled
 from byol.dense.source import source_of
 from byol.dense.task import Settings, check
 from byol.dense.training import Tell, batches, cast, fit, in_order
+from byol.dense.voc_precision import voc_average_precision
 from byol.encoders import Encoder, Input
 
+NECKS = ("c4", "fpn")
 _WARM = 100  # updates over which the rate rises; at once it is too high for a new head
 
 
@@ -36,10 +39,13 @@ class Detection:
     weight_decay: float = 1e-4
     edge_min: int = 480  # pixels, the longest edge of a training image
     edge_max: int = 1024  # pixels, the same at most, and of a test image
+    neck: str = "c4"  # c4: conv5 on each proposal from conv4; fpn: a feature pyramid on all stages
     seeds: int = 1  # trainings of each kind
     mode: str = "both"  # frozen, finetuned, both
 
     def __post_init__(self) -> None:
+        if self.neck not in NECKS:
+            raise ValueError(f"neck={self.neck} is not known; give one of {', '.join(NECKS)}")
         check(asdict(self), above=("iterations", "batch_size", "lr", "edge_min", "seeds"), least={"weight_decay": 0})
         if self.edge_max < self.edge_min:
             raise ValueError(f"edge_max={self.edge_max} is below edge_min={self.edge_min}; give edge_max >= edge_min")
@@ -50,7 +56,8 @@ class Detection:
 
     def describe(self) -> str:
         """`detection (Faster R-CNN, ...)`"""
-        return f"detection (Faster R-CNN, {self.iterations:,} updates, batch {self.batch_size}, lr {self.lr:g})"
+        detector = "Faster R-CNN with FPN" if self.neck == "fpn" else "Faster R-CNN"
+        return f"detection ({detector}, {self.iterations:,} updates, batch {self.batch_size}, lr {self.lr:g})"
 
     def open(self, data: str, test: str | None, limit: int | None) -> DetectionTask:
         """VOC's or COCO's folders."""
@@ -94,11 +101,11 @@ class DetectionTask:
         return source_of(_Plain(self.images.train))
 
     def learn(self, encoder: Encoder, *, frozen: bool, seed: int, device: str, precision: str, tell: Tell) -> dict[str, float]:
-        """AP50, AP75 and AP on the test images."""
+        """AP50, AP75 and AP of COCO and AP50 of VOC2007, on the test images."""
         from byol.dense.faster_rcnn import faster_rcnn  # torchvision's detectors, which nothing else needs, take long to import
 
         s = self.settings
-        network = faster_rcnn(encoder, len(self.names), frozen=frozen, size=s.edge_max).to(device)
+        network = faster_rcnn(encoder, len(self.names), frozen=frozen, size=s.edge_max, neck=s.neck).to(device)
 
         def loss(pairs: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> Tensor:
             images = [x.to(device) for x, _ in pairs]
@@ -139,7 +146,8 @@ class DetectionTask:
                 boxes, labels, scores = (said[k].float().cpu().numpy() for k in ("boxes", "labels", "scores"))
                 found.append(Found(boxes / np.array(factor * 2), labels.astype(np.int64), scores))
         truth = [Truth(i.boxes, self._numbers(i), i.ignored) for i in self.images.test]
-        return average_precision(found, truth, range(1, len(self.names) + 1))
+        classes = range(1, len(self.names) + 1)
+        return average_precision(found, truth, classes) | {"AP50 (VOC07)": voc_average_precision(found, truth, classes)}
 
 
 def _resized(item: Labelled, input: Input, edge: int) -> tuple[Tensor, tuple[float, float]]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from textwrap import wrap
 
 from byol.dense.task import Settings
+from byol.published.beside import Beside, beside_dense
 
 WIDTH = 80
 _LONGEST = 22  # of a name; longer ones lose their beginning
-SHARES = ("mIoU", "pixel accuracy", "< 1.25", "< 1.25^2", "< 1.25^3", "AP50", "AP75", "AP")  # printed in %
+SHARES = ("mIoU", "pixel accuracy", "< 1.25", "< 1.25^2", "< 1.25^3", "AP50", "AP75", "AP", "AP50 (VOC07)")  # printed in %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,19 @@ class DenseResult:
         )
         names = list(self.scores[0].metrics)
         cell = 15 if self._seeds() > 1 and len(names) < 3 else 9
-        out.append(" " * (_LONGEST + 13) + "".join(f"{_title(n):>{cell}}" for n in names))
+        widths = {n: max(cell, len(_title(n)) + 1) for n in names}
+        out.append(" " * (_LONGEST + 13) + "".join(f"{_title(n):>{w}}" for n, w in widths.items()))
         for s in self.scores:
             name = s.name if len(s.name) <= _LONGEST else "..." + s.name[3 - _LONGEST :]
-            out.append(f"  {name:<{_LONGEST}} {s.mode:<10}" + "".join(f"{_cell(n, s.metrics[n], cell):>{cell}}" for n in names))
+            out.append(f"  {name:<{_LONGEST}} {s.mode:<10}" + "".join(f"{_cell(n, s.metrics[n], cell):>{w}}" for n, w in widths.items()))
         seeds = self._seeds()
         said = [f"mean {'+- deviation ' if cell > 9 else ''}of {seeds} seeds"] if seeds > 1 else ["one seed"]
         return out + [w for text in (*said, *self.notes) for w in wrap(text, WIDTH, initial_indent="  ")]
+
+    def published(self) -> Beside | None:
+        """The published rows that these scores can be read beside; None for data without a known name."""
+        data, classes = str(self.asked.get("data", "")), int(self.facts.get("classes", 0))
+        return beside_dense(data, classes, self.protocol, train=self.train, test=self.test)
 
     def _seeds(self) -> int:
         return max(len(v) for s in self.scores for v in s.metrics.values())

@@ -1,7 +1,8 @@
 """Semantic segmentation by a fully convolutional head, as MoCo and BYOL (Grill et al. 2020, appendix C.4) measure it.
 
-Ours: the learning rate is one number, the middle of the paper's sweep, unless another is given; crops are no larger than the
-longest side of the images; the trunk of other networks than residual ones keeps its own stride.
+Ours: the learning rate is one number, the middle of the paper's sweep, unless another is given, and one seed where the paper has
+five; crops are no larger than the longest side of images that even the largest scale does not bring to 513 px; the trunk of other
+networks than residual ones keeps its own stride. Not said there: momentum 0.9, and what fills the border (the mean, and void).
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ class Segmentation:
 
     iterations: int = 30_000  # updates
     batch_size: int = 16  # images
-    crop: int = 513  # pixels, height and width; no more than the longest side of the images
+    crop: int = 513  # pixels, height and width; of small images their longest side
     lr: float = 0.01  # times 0.1 at 70 % and at 90 %
     weight_decay: float = 1e-4
     scale_min: float = 0.5  # of training images, times their own size
     scale_max: float = 2.0
     void: int = 255  # the class number of pixels that do not count
-    seeds: int = 1  # trainings of each kind
+    seeds: int = 1  # trainings of each kind; the paper's 5
     mode: str = "both"  # frozen, finetuned, both
 
     def __post_init__(self) -> None:
@@ -63,7 +64,9 @@ class Segmentation:
         """VOC's folders, or `images` and `masks`, or `train` and `test` (or `val`) with these two inside."""
         split = open_split(data, test).limited(limit)
         tops = [_look(pictures, self.void) for pictures in (split.train, split.test)]
-        side = min(self.crop, max(t.side for t in tops))
+        longest = max(t.side for t in tops)
+        # Images that even the largest scale does not bring to the size of a crop would be filling for the most part.
+        side = self.crop if longest * self.scale_max >= self.crop else longest
         classes = max(t.classes for t in tops)
         if classes < 2:
             raise ValueError(f"the masks of {shown(data)} have one class beside void={self.void}; give masks of two classes or more")

@@ -56,7 +56,7 @@ def changed(probe: object) -> str:
 
 def written(value: object) -> str:
     """A setting as it is asked for: several numbers with / between them."""
-    return "/".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
+    return "/".join(f"{v:g}" for v in value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _not_default(probe: object) -> list[tuple[str, object]]:

@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from byol.evaluation.intervals import deviation
 from byol.evaluation.result import Evaluation, Score
-from byol.published.beside import said
+from byol.published.beside import Beside, by_method, said
 
 WIDTH = 80
 _CELL = 14
@@ -37,6 +37,15 @@ def published_lines(e: Evaluation) -> list[str]:
         out += [f"    {said(r)}" for r in group.rows]
         out += _wrapped(f"Source: {group.source}", "    ")
     return out
+
+
+def dense_published_lines(group: Beside | None) -> list[str]:
+    """The same for segmentation, depth and detection, a line for each method."""
+    if group is None:
+        return []
+    numbers = [line for text in by_method(group) for line in _wrapped(text, "    ")]
+    head = _wrapped(f"Published, for scale, not measured here ({group.differences}):", "  ")
+    return [*head, *numbers, *_wrapped(f"Source: {group.source}", "    ")]
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

@@ -6,7 +6,9 @@ Only data with a known name has any: a name of `byol list data`, or a folder cal
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from byol.published import Row, rows
 
@@ -41,6 +43,12 @@ SETS = (
         "imagenette", 10, 9_469, 3_925, ("imagenette", "imagenette2", "imagenette160", "imagenette320", "imagenette2160", "imagenette2320")
     ),
 )
+DENSE_SETS = (
+    Set("voc2012", 21, 10_582, 1_449, ("voc2012", "pascalvoc2012", "voctrainval2012")),
+    Set("voc2007-detection", 20, 5_011, 4_952, ("voc2007", "pascalvoc2007")),
+    Set("nyu-v2", 0, 795, 654, ("nyu", "nyuv2", "nyudepthv2", "nyudepthv2labeledmat")),
+)
+_DENSE_TABLES = {"segmentation": "voc2012", "detection": "voc2007-detection", "depth": "nyu-v2"}  # the data of each
 # Tables by the first word of a measured protocol.
 _TABLES = {
     "knn": ("knn",),
@@ -73,10 +81,26 @@ def said(r: Row) -> str:
     return f"{r.value:.1f}  {r.method}, {r.network}{how}{share}{setting}"
 
 
-def recognised(data: str, classes: int) -> Set | None:
+def by_method(group: Beside) -> list[str]:
+    """'BYOL resnet50: <1.25 84.6, rms 0.541': a method with all its metrics, for tables that have several."""
+    methods = groupby(group.rows, key=lambda r: (r.method, r.network))
+    return [f"{method} {network}: " + ", ".join(f"{r.metric} {r.value:g}" for r in found) for (method, network), found in methods]
+
+
+def recognised(data: str, classes: int, sets: Sequence[Set] = SETS) -> Set | None:
     """The set that a DATA names, by its own name or by that of a folder in its path, if it has as many classes; else None."""
     words = [re.sub(r"[^a-z0-9]", "", part) for part in re.split(r"[/\\:]", data.lower())]
-    return next((s for s in SETS if s.classes == classes and any(w in s.called for w in words)), None)
+    return next((s for s in sets if s.classes == classes and any(w in s.called for w in words)), None)
+
+
+def beside_dense(data: str, classes: int, protocol: str, *, train: int, test: int) -> Beside | None:
+    """The published rows that segmentation, detection or depth on this data can be read beside; `classes` 0 for depth."""
+    known = recognised(data, classes, DENSE_SETS)
+    if known is None or _DENSE_TABLES.get(protocol) != known.name:
+        return None
+    found = rows(table=protocol, data=known.name)
+    notes = list(dict.fromkeys(r.note for r in found if r.note))
+    return Beside(found, "; ".join([_differences(found[0], known, train, test), *notes]))
 
 
 def beside(data: str, classes: int, protocol: str, shares: list[float], *, train: int, test: int) -> list[Beside]:
@@ -104,7 +128,7 @@ def _belongs(r: Row, shares: list[float]) -> bool:
 def _differences(r: Row, known: Set, train: int, test: int) -> str:
     """What was otherwise: encoder and its data always, the classifier, and the images where they are not the published ones."""
     parts = ["other encoders, training data and epochs", f"protocol: {r.protocol}"]
-    if r.metric != "top-1":
+    if r.metric != "top-1" and r.table not in _DENSE_TABLES:  # there every number has its metric beside it
         parts.append(f"the number is {r.metric}")
     if known.test and (train, test) != (known.train, known.test):
         parts.append(f"{known.train:,} train / {known.test:,} test images there")

@@ -32,6 +32,8 @@ class Panel:
     title: str
     points: Sequence[Point | None]
     measured: bool = True  # False: drawn in another colour
+    unit: str = "top-1 %"
+    digits: int = 1  # after the point, where a value is written out
 
 
 def picture(title: str, settings: Sequence[str], panels: Sequence[Panel]) -> Markup:
@@ -63,17 +65,17 @@ def _panel(panel: Panel, top: float, right: float) -> Markup:
     if domain[0] > 0 and domain[1] / domain[0] > 100:
         domain = (0.0, domain[1])
     y = Scale(domain, (low, high))
-    parts = [tag("text", f"{panel.title}, top-1 %", x=8, y=top + 10)]
+    parts = [tag("text", f"{panel.title}, {panel.unit}", x=8, y=top + 10)]
     for tick in y.ticks():
         parts.append(tag("line", x1=LEFT, x2=right, y1=y(tick), y2=y(tick), class_="grid"))
         parts.append(tag("text", tick_label(tick), x=LEFT - 6, y=y(tick) + 4, text_anchor="end"))
     parts.append(tag("line", x1=LEFT, x2=right, y1=low, y2=low, class_="axis"))
-    parts += [_drawn(p, _x(i), y) for i, p in enumerate(panel.points) if p is not None]
+    parts += [_drawn(p, _x(i), y, panel.digits) for i, p in enumerate(panel.points) if p is not None]
     return tag("g", join(parts), class_=None if panel.measured else "other")
 
 
-def _drawn(p: Point, x: float, y: Scale) -> Markup:
-    dot = tag("circle", tag("title", f"{p.mean:.1f}"), cx=x, cy=y(p.mean), r=3.5, class_="dot")
+def _drawn(p: Point, x: float, y: Scale, digits: int) -> Markup:
+    dot = tag("circle", tag("title", f"{p.mean:.{digits}f}"), cx=x, cy=y(p.mean), r=3.5, class_="dot")
     if not p.deviation:
         return dot
     ends = [y(p.mean - p.deviation), y(p.mean + p.deviation)]

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 
+from byol.dense import names as dense_names
 from byol.reporting.html import Markup, copyable, duration, join, missing, number, table, tag
 from byol.reporting.run import Run, listing, mapping, real
 
@@ -125,12 +126,13 @@ def repeat(run: Run) -> Markup:
 
 def _evaluations(run: Run) -> list[str]:
     """The commands of the evaluations that there are; those that differ in the protocol alone are one."""
-    protocols: dict[tuple[str, str], list[str]] = {}
+    protocols: dict[tuple[str, str, bool], list[str]] = {}
     for e in run.evaluations:
-        protocols.setdefault(_options(mapping(e.get("asked")), run.spec), []).append(
-            str(mapping(e.get("asked")).get("protocol") or e.get("protocol", ""))
-        )
-    return [f"{run.says('evaluate', spec)} --protocol {shlex.join(names)}{options}" for (spec, options), names in protocols.items()]
+        asked = mapping(e.get("asked"))
+        word = str(asked.get("protocol") or e.get("protocol", ""))
+        dense = word.partition(":")[0] in dense_names()  # not in one command with the others
+        protocols.setdefault((*_options(asked, run.spec), dense), []).append(word)
+    return [f"{run.says('evaluate', spec)} --protocol {shlex.join(names)}{options}" for (spec, options, _), names in protocols.items()]
 
 
 def _options(asked: dict[str, object], spec: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ class Score:
 
     name: str
     labels: float  # share of the training labels
-    top1: float
+    top1: float  # or the result's own metric
     interval: tuple[float, float] | None  # 95 %
     top5: float | None
     n_labels: int | None
@@ -43,6 +43,12 @@ class Result:
     scores: list[Score]
     notes: list[str]
     published: list[Beside]  # what was published on data of this name
+    metric: str = "top-1"
+
+    @property
+    def called(self) -> str:
+        """The metric at the beginning of a sentence."""
+        return self.metric[:1].upper() + self.metric[1:]
 
     @property
     def shares(self) -> list[float]:
@@ -56,9 +62,9 @@ class Result:
         return max((s for s in self.scores if s.labels == labels and s.baseline), key=lambda s: s.top1, default=None)
 
     @property
-    def conditions(self) -> tuple[str, str, str]:
+    def conditions(self) -> tuple[str, str, str, str]:
         """What has to be equal for two results to be comparable."""
-        return self.protocol, self.details or self.settings, self.setting
+        return self.protocol, self.details or self.settings, self.setting, self.metric
 
 
 def results(run: Run) -> list[Result]:
@@ -79,7 +85,8 @@ def _result(fields: dict[str, object]) -> Result | None:
     settings = str(fields.get("description") or f"{protocol} {details}".strip())
     data = str(mapping(fields.get("asked")).get("data") or "")
     near = beside(data, classes, protocol, list(dict.fromkeys(s.labels for s in scores)), train=train, test=test)
-    return Result(protocol, settings, details, setting, classes, scores, [str(n) for n in listing(fields.get("notes"))], near)
+    notes = [str(n) for n in listing(fields.get("notes"))]
+    return Result(protocol, settings, details, setting, classes, scores, notes, near, str(fields.get("metric") or "top-1"))
 
 
 def _score(fields: dict[str, object]) -> Score | None:
@@ -131,7 +138,8 @@ class Finding:
 
     def sentence(self) -> str:
         """E.g. '63.3 % with 10 % of the labels, 24.9 points over the best baseline'."""
-        said = f"{percent(self.score.top1)} with {'all' if self.score.labels == 1 else share(self.score.labels)} of the labels"
+        named = "" if self.result.metric == "top-1" else f" {self.result.metric}"
+        said = f"{percent(self.score.top1)}{named} with {'all' if self.score.labels == 1 else share(self.score.labels)} of the labels"
         points = self.points
         if points is None:
             return f"{said}; no baseline was measured"
@@ -144,7 +152,7 @@ class Finding:
     def protocol(self) -> str:
         """How it was measured, in one line."""
         beside = f"; best baseline: {self.best.name}, {percent(self.best.top1)}" if self.best else ""
-        return f"Top-1 of {self.result.settings}; {self.result.setting}{beside}."
+        return f"{self.result.called} of {self.result.settings}; {self.result.setting}{beside}."
 
 
 def differ(a: Score, b: Score) -> bool:

@@ -105,6 +105,7 @@ thead th:empty{padding:0}
 .numbers td{font-variant-numeric:tabular-nums;white-space:nowrap;font-weight:600}
 .numbers td small{display:block;font-weight:400;font-size:12px}
 .numbers td.gain{color:var(--accent)}
+.numbers td.mode{font-weight:400}
 .wide th small{display:block;max-width:30em}
 .wide td.value{font-weight:400;white-space:normal}
 .plan td.value{white-space:nowrap;font-weight:600}

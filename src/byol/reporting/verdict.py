@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from byol.reporting.curves import stretches
+from byol.reporting.dense import dense_sentence
 from byol.reporting.html import number, percent, share
 from byol.reporting.run import Run
 from byol.reporting.scores import differ, finding
@@ -63,7 +64,8 @@ def mood(run: Run) -> Mood:
 def headline(run: Run) -> str:
     """E.g. 'Healthy. 63.3 % with 10 % of the labels, 24.9 points over the best baseline.'"""
     found, said = finding(run), verdict(run)
-    worth = f"{found.sentence()}." if found else "Not evaluated yet." if run.finished and said.mood != "bad" else ""
+    measured = found.sentence() if found else dense_sentence(run)
+    worth = f"{measured}." if measured else "Not evaluated yet." if run.finished and said.mood != "bad" else ""
     return f"{said.health}. {worth}".strip()
 
 
@@ -72,7 +74,8 @@ def comparison(runs: Sequence[Run]) -> str:
     many = f"{len(runs)} runs"
     found = [(f, r) for r in runs if (f := finding(r)) is not None]
     if not found:
-        return f"{many}, {_tally(runs)}. None is evaluated yet."
+        seen = any(dense_sentence(r) for r in runs)
+        return f"{many}, {_tally(runs)}. {'None is evaluated by class labels.' if seen else 'None is evaluated yet.'}"
     if len({(f.result.conditions, f.score.labels) for f, _ in found}) > 1:
         return f"{many}, {_tally(runs)}. They were not evaluated in the same way, so no run is called the best."
     best, run = max(found, key=lambda pair: pair[0].score.top1)
@@ -80,7 +83,8 @@ def comparison(runs: Sequence[Run]) -> str:
     near = [r.name for f, r in found if r is not run and not differ(f.score, best.score)]
     doubt = f", not clearly ahead of {', '.join(near)}" if near else ""
     rest = "" if len(found) == len(runs) else f" ({len(runs) - len(found)} not evaluated)"
-    return f"{many}, {_tally(runs)}. Best: {run.name}, {percent(best.score.top1)} with {labels} of the labels{doubt}{rest}."
+    named = "" if best.result.metric == "top-1" else f" {best.result.metric}"
+    return f"{many}, {_tally(runs)}. Best: {run.name}, {percent(best.score.top1)}{named} with {labels} of the labels{doubt}{rest}."
 
 
 def _tally(runs: Sequence[Run]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from byol.reporting.dense import dense_results, dense_side_by_side, dense_worth
 from byol.reporting.html import Markup, join, missing, percent, share, short, table, tag
 from byol.reporting.run import Run
 from byol.reporting.scales import linear_ticks
@@ -15,10 +16,10 @@ _SPAN = (2.0, WIDTH - 62.0)  # bars; the rest is for the number at their end
 
 def worth(run: Run) -> Markup:
     """All evaluations of one run, or how to make one."""
-    found = results(run)
-    if not found:
+    found, dense = results(run), dense_worth(run)
+    if not found and not dense:
         return _not_yet(run)
-    return join(_protocol(r, run) for r in found)
+    return join([*(_protocol(r, run) for r in found), dense])
 
 
 def _not_yet(run: Run) -> Markup:
@@ -45,7 +46,7 @@ def _published(result: Result) -> Markup:
 
 
 def _note(result: Result) -> Markup:
-    said = [f"Top-1, {result.setting}. Whiskers and small numbers: 95 % interval.", *result.notes]
+    said = [f"{result.called}, {result.setting}. Whiskers and small numbers: 95 % interval.", *result.notes]
     return join(tag("p", text, class_="note") for text in said)
 
 
@@ -57,7 +58,7 @@ def _panel(result: Result, labels: float, top: float) -> Markup:
     """One bar for every encoder and baseline, at one share of the labels."""
     scores = [s for s in result.scores if s.labels == labels]
     bottom = TOP + ROW * len(scores)
-    parts = [_axis(top, bottom, result.classes), *(_bar(s, TOP + ROW * i, top) for i, s in enumerate(scores))]
+    parts = [_axis(top, bottom, _chance(result)), *(_bar(s, TOP + ROW * i, top) for i, s in enumerate(scores))]
     spoken = "; ".join(f"{s.name} {percent(s.top1)}" for s in scores)
     n = next((s.n_labels for s in scores if s.n_labels), None)
     title = tag("b", f"{'All' if labels == 1 else share(labels)} of the labels") + tag("small", f" {n:,} images" if n else "")
@@ -69,16 +70,21 @@ def _x(value: float, top: float) -> float:
     return _SPAN[0] + value / top * (_SPAN[1] - _SPAN[0])
 
 
-def _axis(top: float, bottom: int, classes: int) -> Markup:
+def _chance(result: Result) -> float | None:
+    """What guessing reaches; None where it depends on how often each class is there."""
+    return None if result.classes < 2 or result.metric not in ("top-1", "mean per class") else 1 / result.classes
+
+
+def _axis(top: float, bottom: int, chance: float | None) -> Markup:
     marks = []
     for tick in linear_ticks(0.0, top, 4):
         at = _x(tick, top)
         marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=bottom, class_="grid"))
         marks.append(tag("text", f"{100 * tick:g} %", x=at, y=bottom + 14, text_anchor="middle" if tick else "start"))
-    if classes > 1 and 1 / classes <= top:
-        at = _x(1 / classes, top)
+    if chance is not None and chance <= top:
+        at = _x(chance, top)
         marks.append(tag("line", x1=at, x2=at, y1=TOP, y2=bottom + 2, class_="guide"))
-        marks.append(tag("text", f"chance {percent(1 / classes, 0)}", x=at + 2, y=bottom + 27, text_anchor="start", class_="guide-label"))
+        marks.append(tag("text", f"chance {percent(chance, 0)}", x=at + 2, y=bottom + 27, text_anchor="start", class_="guide-label"))
     return join(marks)
 
 
@@ -118,7 +124,8 @@ def _table(result: Result, run: Run) -> Markup:
 
 def _column_head(result: Result, labels: float) -> str:
     draws = max((s.draws for s in result.scores if s.labels == labels), default=0)
-    return f"{'all' if labels == 1 else share(labels)} of the labels" + (f", mean of {draws} draws" if draws > 1 else "")
+    metric = "" if result.metric == "top-1" else f"{result.metric}, "
+    return f"{metric}{'all' if labels == 1 else share(labels)} of the labels" + (f", mean of {draws} draws" if draws > 1 else "")
 
 
 def _gain(result: Result, run: Run, labels: float) -> str:
@@ -132,8 +139,9 @@ def side_by_side(runs: Sequence[Run]) -> Markup:
     """A table for every protocol on every split, a column for each run: what stands in one row was measured in one way."""
     found = {r.path: {x.conditions: x for x in results(r)} for r in runs}
     conditions = list(dict.fromkeys(c for r in runs for c in found[r.path]))
-    absent = [_not_yet_named(r) for r in runs if not found[r.path]]
-    return join([*(_same_way(runs, [found[r.path].get(c) for r in runs]) for c in conditions), *absent])
+    absent = [_not_yet_named(r) for r in runs if not found[r.path] and not dense_results(r)]
+    same = (_same_way(runs, [found[r.path].get(c) for r in runs]) for c in conditions)
+    return join([*same, dense_side_by_side(runs), *absent])
 
 
 def _same_way(runs: Sequence[Run], measured: Sequence[Result | None]) -> Markup:
@@ -142,7 +150,8 @@ def _same_way(runs: Sequence[Run], measured: Sequence[Result | None]) -> Markup:
     rows: list[list[str]] = []
     for labels in sorted({s for x in measured if x for s in x.shares}):
         rows.append([_column_head(some, labels), *(_column(r, x, labels) for r, x in zip(runs, measured, strict=True))])
-    said = f"Top-1, {some.setting}. Small: 95 % interval, and the difference to the best baseline of that run. Settings: {some.details}."
+    small = "Small: 95 % interval, and the difference to the best baseline of that run"
+    said = f"{some.called}, {some.setting}. {small}. Settings: {some.details}."
     return tag("div", tag("h3", some.settings), tag("p", said, class_="note"), table(["", *(r.name for r in runs)], rows, "numbers wide"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ from byol.views.pipeline import Pipeline, field_names
 from byol.views.plan import ViewPlan
 
 Change = float | tuple[float, float] | None
+_ONE = re.compile(r"view(\d{1,4})\.(.*)")  # a setting of one view alone: view2.blur
 
 # T and T' of the paper: blur always and never solarized; blur rarely and solarized sometimes.
 _BYOL = (Pipeline(blur=1.0, solarize=0.0), Pipeline(blur=0.1, solarize=0.2))
@@ -53,7 +55,9 @@ def load(
     takes: Sequence[tuple[int, Mapping[str, Change]]] | None = None,
     **changes: Change,
 ) -> ViewPlan:
-    """The named plan for images of `size` px and so many channels; `changes` set fields of all its pipelines.
+    """The named plan for images of `size` px and so many channels; `changes` set fields of its pipelines.
+
+    A change is one of all views, `blur=0.5`, or goes over that for one of them, `**{"view2.blur": 0.0}`.
 
     paper        T and T' of Grill et al. 2020, appendix B, with the ops of the released JAX code
     torchvision  the same numbers with torchvision's ColorJitter and reflected blur, the usual substitute
@@ -73,21 +77,39 @@ def load(
     if compiled and not has_numba():
         raise ValueError("views can be compiled only by numba, which is missing or broken here; run `pip install 'byol[numba]'`")
     dialect, pipelines = _PLANS[name]
-    changed = tuple(_changed(p, changes) for p in pipelines)
-    if takes is not None:
-        changed = tuple(_changed(changed[of % len(changed)], dict(own)) for of, own in takes)
+    alone = {key: change for key, change in changes.items() if _ONE.fullmatch(key)}
+    everywhere = {key: change for key, change in changes.items() if key not in alone}
     return ViewPlan(
         name=name,
         dialect=dialect,
         size=size,
         channels=channels,
         color=color or ("rgb" if channels == 3 else "channels"),
-        pipelines=changed,
+        pipelines=_changed(name, _taken(pipelines, takes, everywhere), alone),
         compiled=has_numba() if compiled is None else compiled,
     )
 
 
-def _changed(pipeline: Pipeline, changes: dict[str, Change]) -> Pipeline:
+def _taken(
+    pipelines: tuple[Pipeline, ...], takes: Sequence[tuple[int, Mapping[str, Change]]] | None, changes: Mapping[str, Change]
+) -> tuple[Pipeline, ...]:
+    """The plan's pipelines with what is changed in all of them, or the views that are wanted of these."""
+    found = tuple(_with(p, changes) for p in pipelines)
+    return found if takes is None else tuple(_with(found[of % len(found)], own) for of, own in takes)
+
+
+def _changed(plan: str, pipelines: tuple[Pipeline, ...], alone: Mapping[str, Change]) -> tuple[Pipeline, ...]:
+    """The views with what is said of one of them alone, which goes over all else."""
+    own: list[dict[str, Change]] = [{} for _ in pipelines]
+    for key, change in alone.items():
+        number, _, name = key.removeprefix("view").partition(".")
+        if not 1 <= int(number) <= len(pipelines):
+            raise ValueError(f"{key}: the views {plan} have no view {number}; give view1 to view{len(pipelines)}")
+        own[int(number) - 1][name] = change
+    return tuple(_with(p, changes) for p, changes in zip(pipelines, own, strict=True))
+
+
+def _with(pipeline: Pipeline, changes: Mapping[str, Change]) -> Pipeline:
     """The pipeline with its fields replaced, each checked and of its own type."""
     for key in changes:
         if key not in field_names():

@@ -1,0 +1,120 @@
+"""What is to be compared, and what follows from it for every run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from byol import methods, stored
+from byol import run as runs
+from byol.ablation.studies import Study, load
+from byol.config import Plan, Request, Settings, parse_assignments
+from byol.run import Progress, Session
+from byol.views import Pipeline
+
+_FEWEST, _MOST = 8, 5  # images a pass, and settings, of the study of batch sizes when none are given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be compared."""
+
+    name: str
+    request: Request  # of every run, but for what is varied and the seed
+    test: str | None = None  # labelled test images; None: a fifth of the data
+    values: tuple[str, ...] = ()  # settings; none: the study's own
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        load(self.name)
+        if self.seeds < 1:
+            raise ValueError(f"--seeds {self.seeds}: give 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What all runs have in common, decided by the first look at the data and kept in `ablation.json`."""
+
+    request: Request
+    an_update: int  # images
+
+
+def default_out(asked: Asked) -> Path:
+    """`runs/ablate-NAME-DATA`: not numbered, so that the same words go on."""
+    stem = re.split(r"[.{*?\[#]", Path(asked.request.data).name)[0].rstrip("-_") or "data"
+    return Path("runs") / f"ablate-{asked.name}-{stem}"
+
+
+def folder(setting: str) -> str:
+    """The setting as the name of a folder: 'no flip' -> 'no-flip', 'alpha=1 beta=0' -> 'alpha=1-beta=0'."""
+    return re.sub(r"[^\w=.]+", "-", setting).strip("-.") or "setting"
+
+
+def check(request: Request, pairs: tuple[str, ...]) -> None:
+    """ValueError for a setting that no run can have, before the data is read."""
+    config = methods.load(request.method).Config  # type: ignore[attr-defined]
+    sets = parse_assignments(pairs, {"settings": Settings, "method": config, "views": Pipeline})
+    config(**sets["method"])
+
+
+def shared(asked: Asked, out: Path, progress: Progress, *, crowd: int = 1) -> Shared:
+    """What is in the folder, or else a first look; `crowd` runs will share a device, and the time of `minutes`.
+
+    Raises ValueError if the folder holds another ablation, or the data no labels.
+    """
+    path = out / "ablation.json"
+    before = runs.read_json(path) if path.exists() else None
+    # More seeds or settings may come later; all else has to stay.
+    kept = {k: v for k, v in dataclasses.asdict(asked).items() if k not in ("seeds", "values")}
+    kept = json.loads(json.dumps(kept))
+    if before is not None:
+        if before.get("asked") != kept:
+            raise ValueError(f"{out} holds an ablation with other settings; give the same ones to go on, or another folder with --out")
+        return stored.typed(Shared, before.get("shared"))
+    minutes = asked.request.minutes
+    session = runs.prepare(replace(asked.request, minutes=minutes and minutes / crowd), progress)
+    if session.source.labels is None:
+        raise ValueError(f"{asked.request.data} has no labels, and runs are compared by them; give labelled data, e.g. folders by class")
+    s = session.plan.settings
+    layout = f"channels_last={str(s.channels_last).lower()}"
+    fixed = (layout, *session.request.set)
+    request = replace(session.request, epochs=s.epochs, minutes=None, precision=s.precision, set=fixed)
+    found = Shared(request=request, an_update=s.batch_size * s.accumulate)
+    out.mkdir(parents=True, exist_ok=True)
+    runs.write_json(path, {"asked": kept, "shared": dataclasses.asdict(found)})
+    return found
+
+
+def settings_of(asked: Asked, study: Study, common: Shared) -> list[str]:
+    """The settings to compare, each once; batch sizes halve from that of an update unless they are given."""
+    if asked.values:
+        return list(dict.fromkeys(study.setting(v) for v in asked.values))
+    if study.name == "batch_size":
+        sizes = [common.an_update >> k for k in range(_MOST) if not common.an_update % (1 << k)]
+        return [f"batch_size={size}" for size in sizes if size >= _FEWEST]
+    return list(study.values)
+
+
+def request_of(study: Study, setting: str, seed: int, common: Shared) -> Request:
+    """What is asked of one run: the setting goes over everything else."""
+    pairs = study.pairs(setting)
+    size = next((int(p.partition("=")[2]) for p in pairs if p.startswith("batch_size=")), None) if study.name == "batch_size" else None
+    if size is not None:  # as many images an update as in all other runs
+        if size < 1 or common.an_update % size:
+            raise ValueError(
+                f"--values {size}: the {common.an_update} images of an update are no multiple of it; give one that divides them"
+            )
+        pairs += (f"accumulate={common.an_update // size}",)
+    return replace(common.request, seed=common.request.seed + seed, set=(*common.request.set, *pairs))
+
+
+def meaning(run: Path, session: Session | None) -> str:
+    """All that a run's outcome depends on but the seed: equal for two settings that come to the same here."""
+    plan: Plan = session.plan if session else runs.read_plan(run)
+    describe = session.views.describe() if session else runs.read_json(run / "plan.json").get("describe")
+    config = stored.typed(methods.load(plan.settings.method).Config, plan.method)  # type: ignore[attr-defined]
+    settings = dataclasses.asdict(replace(plan.settings, seed=0, workers=0))  # those who decode change nothing
+    return json.dumps([settings, dataclasses.asdict(config), describe], sort_keys=True)
