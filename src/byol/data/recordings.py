@@ -55,7 +55,7 @@ def open_recording(path: str | Path) -> Recording:
     if lengths is not None:
         if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or lengths.min(initial=1) < 1 or int(lengths.sum()) != n:
             raise ValueError(f"{path}: trial_lengths do not add up to the {n:,} bins of x; give the bins of each trial, in order")
-        groups = np.repeat(np.arange(len(lengths)), lengths)
+        groups = np.repeat(np.arange(len(lengths)), lengths.astype(np.int64))
     times = _whole(path, "times", found, n)
     labels = _whole(path, "y" if "y" in found else "state", found, n)
     if groups is None:

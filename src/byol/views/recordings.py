@@ -16,7 +16,7 @@ from torch import Tensor
 
 from byol import rng
 
-# One column each, for good; then for every neuron: whether it is dropped, its noise, whether it is peppered.
+# One column each, for good; then one for every neuron: whether it is dropped; its noise; whether it is peppered.
 _SHIFT, _DROP, _SHARE, _NOISE, _SIGMA, _PEPPER, _NEURONS = range(7)
 
 
@@ -44,6 +44,10 @@ class Pipeline:
         if self.scaled and self.share == 1:
             raise ValueError("share 1 leaves nothing that could be scaled; give less, or scaled=False")
 
+    def draws(self) -> int:
+        """How many columns for every neuron are looked at, from the first."""
+        return 3 if self.pepper else 2 if self.noise else 1 if self.drop else 0
+
 
 PLAIN: Final = Pipeline(shift=(0, 0), drop=0.0, noise=0.0)  # the bin itself: what is mined
 
@@ -61,7 +65,7 @@ class RecordingViews:
         neurons = self.x.shape[1]
         out = []
         for number, p in enumerate(self.pipelines):
-            u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + number, ids, _NEURONS + 3 * neurons)
+            u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + number, ids, _NEURONS + neurons * p.draws())
             seen = self._shifted(ids, u[:, _SHIFT], p).to(self.x.device)
             out.append(changed(self.x[seen], u.to(self.x.device), p))
         return tuple(out)
@@ -75,12 +79,16 @@ class RecordingViews:
 
 def changed(x: Tensor, u: Tensor, p: Pipeline) -> Tensor:
     """(B, neurons), (B, columns) in [0, 1) -> (B, neurons): pepper, noise, then neurons dropped."""
-    drop, noise, pepper = u[:, _NEURONS:].unflatten(1, (3, -1)).unbind(1)
-    raised = (u[:, _PEPPER, None] < p.pepper) & (pepper < p.peppered)
-    sigma = (p.sigma[0] + (p.sigma[1] - p.sigma[0]) * u[:, _SIGMA, None]) * (u[:, _NOISE, None] < p.noise)
-    x = x + p.raised * raised + sigma * torch.special.ndtri(noise.double() + 2.0**-25).to(x.dtype)  # the draw 0 would be minus infinity
-    share = p.share * u[:, _SHARE, None] if p.randomised else torch.full_like(u[:, :1], p.share)
-    dropped = (u[:, _DROP, None] < p.drop) & (drop < share)
-    if p.scaled:
-        x = x / torch.where(u[:, _DROP, None] < p.drop, 1 - share, torch.ones_like(share))
-    return x.masked_fill(dropped, 0)
+    each = torch.split(u[:, _NEURONS:], x.shape[1], dim=1)
+    if p.pepper:
+        x = x + p.raised * ((u[:, _PEPPER, None] < p.pepper) & (each[2] < p.peppered))
+    if p.noise:
+        sigma = (p.sigma[0] + (p.sigma[1] - p.sigma[0]) * u[:, _SIGMA, None]) * (u[:, _NOISE, None] < p.noise)
+        normal = torch.special.ndtri(each[1].double() + 2.0**-25)  # the draw 0 would be minus infinity
+        x = x + sigma * normal.to(x.dtype)
+    if p.drop:
+        share = p.share * (u[:, _SHARE, None] if p.randomised else torch.ones_like(u[:, :1]))
+        share = share * (u[:, _DROP, None] < p.drop)
+        x = x.masked_fill(each[0] < share, 0)
+        x = x / (1 - share) if p.scaled else x
+    return x
