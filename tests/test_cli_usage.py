@@ -92,6 +92,13 @@ def test_labels_and_protocols_end_where_the_encoder_begins():
     assert got == Evaluate(encoder="runs/a", data="photos/", labels=(0.01, 0.1), protocol=("knn", "linear"), baselines=False)
 
 
+def test_values_of_an_ablation_may_be_words():
+    asked = parse(["ablate", "augmentations", "photos", "--values", "baseline", "no colour", "crop only", "--seeds", "1"])
+    assert asked.values == ("baseline", "no colour", "crop only")
+    asked = parse(["ablate", "--values", "no colour", "crop only", "augmentations", "photos"])
+    assert (asked.name, asked.data, asked.values) == ("augmentations", "photos", ("no colour", "crop only"))
+
+
 def test_report_takes_several_runs():
     assert parse(["report", "a", "b", "--json"]) == Report(run=("a", "b"), json=True)
 

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,9 @@ def test_the_docs_give_the_thresholds_that_the_code_has():
 
 def test_contributing_has_at_most_40_lines():
     assert len((DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 40
+
+
+def test_the_pages_of_the_methods_are_as_their_files_say():
+    program = DOCS.parent / "benchmarks" / "pages.py"
+    done = subprocess.run([sys.executable, program, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

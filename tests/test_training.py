@@ -63,14 +63,15 @@ def called_with(method, x, ids):
 
 def small(method, **options):
     """The method's options, with few units."""
-    few = {"hidden": 16, "dim": 8, "classes": 3, "queue": 16}
+    # Of batches of 8, a queue of 20 is filled from its end on into its beginning.
+    few = {"hidden": 16, "dim": 8, "bottleneck": 4, "classes": 3, "queue": 20, "channels": 1, "size": 8}
     return method.Config(**{k: v for k, v in few.items() if k in {f.name for f in dataclasses.fields(method.Config)}} | options)
 
 
 def build(plan):
     torch.manual_seed(0)
-    method = BYOL(Net(), BYOL.Config(hidden=16, dim=8, tau_base=0.9))
-    s = plan.settings
+    s, cls = plan.settings, methods.load(plan.settings.method)
+    method = cls(Net(), small(cls, **({"tau_base": 0.9} if cls is BYOL else {})))
     optimizer = optim.make(
         s.optimizer, method.param_groups(), lr=0.0, weight_decay=s.weight_decay, momentum=s.momentum, trust_coefficient=s.trust_coefficient
     )
@@ -151,6 +152,26 @@ def test_step_k_uses_lr_k_and_tau_k_counted_from_0(tmp_path):
         assert row["lr"] == pytest.approx(plan.peak_lr * (k / 4 if k < 4 else cosine))
         assert row["tau"] == pytest.approx(1 - 0.1 * (math.cos(math.pi * k / 24) + 1) / 2)
     assert rows[0]["lr"] == 0
+
+
+def test_a_constant_group_keeps_the_peak_rate_times_its_own_factor(tmp_path):
+    plan = make_plan(optimizer="sgd", lr=0.8, log_steps=1, epochs=1)
+    method, _ = build(plan)
+    groups = [
+        *optim.param_groups(method.encoder),
+        *[optim.Group(**g, lr_scale=0.5) for g in optim.param_groups(method.projector)],
+        *[optim.Group(**g, constant=True, lr_scale=3.0) for g in optim.param_groups(method.predictor)],
+    ]
+    optimizer = optim.make("sgd", groups, lr=0.0, weight_decay=0.0, momentum=0.0, trust_coefficient=1e-3)
+    rates = []
+    step = optimizer.step
+    optimizer.step = lambda: (rates.append([g["lr"] for g in optimizer.param_groups]), step())
+    training.fit(tmp_path, plan, method, optimizer, feed_for(plan))
+    peak, scheduled = 0.8 * 8 / 256, [row["lr"] for row in losses(tmp_path)]
+    assert len(scheduled) == len(rates) == 8
+    assert len(set(scheduled)) > 5
+    for rate, found in zip(scheduled, rates, strict=True):
+        assert found == pytest.approx([rate] * 2 + [0.5 * rate] * 2 + [3 * peak] * 2)
 
 
 def test_accumulated_passes_give_the_gradient_of_their_mean(tmp_path):

@@ -148,7 +148,8 @@ def _write_end(session: Session, method: nn.Module, out: Path, outcome: Outcome)
     if outcome.ended == "finished":
         s = session.plan.settings
         provenance = {"method": s.method, "network": "online", "steps": outcome.step, "images": session.plan.images, "run": out.name}
-        provenance["views"] = {"name": s.views, "changes": session.plan.views}
+        # All numbers of the first view, so that `views=run` makes it again whatever else the method takes.
+        provenance["views"] = {"name": s.views, "changes": asdict(session.views.pipelines[0])}
         exporting.save_encoder(runs.encoder_of(method), out / "encoder.safetensors", extra=provenance)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
@@ -46,11 +48,17 @@ def repulsion(p: Tensor, same: Tensor, other: Tensor, alpha: float) -> Tensor:
     2 alpha times the mean over i of ln( sum over j != i of exp(S(v_i, v_j) / alpha) + sum over all j of exp(S(v_i, v'_j) / alpha) ).
     """
     p = normalise(p)
-    with_same = p @ normalise(same).T / alpha
+    with_same = products(p, normalise(same)) / alpha
     own = dist.rank() * len(p) + torch.arange(len(p), device=p.device)
     with_same = with_same.masked_fill(own[:, None] == torch.arange(len(same), device=p.device), -torch.inf)
-    logits = torch.cat([with_same, p @ normalise(other).T / alpha], dim=1)
+    logits = torch.cat([with_same, products(p, normalise(other)) / alpha], dim=1)
     return 2 * alpha * logits.logsumexp(dim=1).mean()
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """(A, D), (B, D) -> (A, B): all inner products, also under autocast in the precision that a and b have."""
+    with nullcontext() if a.is_meta else torch.autocast(a.device.type, enabled=False):
+        return a @ b.T
 
 
 def squared_distance(p: Tensor, z: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ class Group(TypedDict):
     exclude: bool
     weight_decay: NotRequired[float]  # the optimiser's own unless given
     lr_scale: NotRequired[float]  # a factor on the scheduled rate; 1 unless given
+    constant: NotRequired[bool]  # the peak rate at every step, in place of the scheduled one
 
 
 def param_groups(module: nn.Module) -> list[Group]:

@@ -131,7 +131,7 @@ class Loop:
         s = self.plan.settings
         lr = learning_rate(step, peak=self.plan.peak_lr, warmup=self.plan.warmup_steps, total=self.plan.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * group.get("lr_scale", 1.0)
+            group["lr"] = (self.plan.peak_lr if group.get("constant") else lr) * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         if self._held:  # a network without batch norm may have no buffers
             torch._foreach_copy_(self._before, self._held)

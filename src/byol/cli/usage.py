@@ -90,7 +90,7 @@ class _Reader:
             return
         item = get_args(wanted)[0]
         found = [_typed(name, first, item)]
-        while words and _belongs(words[0], field.name, item):
+        while words and _belongs(words[0], field.name, item, places=bool(self.places)):
             found.append(_typed(name, words.popleft(), item))
         before = self.values.get(field.name, ())
         assert isinstance(before, tuple)
@@ -138,8 +138,10 @@ def _typed(name: str, text: str, wanted: object) -> Value:
     return Path(text) if Path in kinds else text
 
 
-def _belongs(word: str, name: str, item: object) -> bool:
-    """Whether a further word is one more value of an option of several: what cannot be one is the next positional."""
+def _belongs(word: str, name: str, item: object, *, places: bool) -> bool:
+    """Whether a further word is one more value of an option of several: what cannot be one is the next positional, if `places` are left."""
+    if name == "values" and (not places or " " in word):  # settings with names of their own, "no colour"
+        return not word.startswith("--")
     if name in ("set", "values") and "=" in word:
         return not word.startswith("--")
     if name == "set":

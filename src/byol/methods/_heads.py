@@ -13,14 +13,22 @@ from byol.encoders.norms import GROUPS, Scale, groups_of
 
 
 def mlp(
-    inputs: int, hidden: int, outputs: int, *, norm: str = "batch", output_norm: bool = False, layers: int = 2, standardise: bool = False
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    *,
+    norm: str = "batch",
+    output_norm: bool = False,
+    layers: int = 2,
+    output_bias: bool = False,
+    standardise: bool = False,
 ) -> nn.Sequential:
     """(B, inputs) -> (B, outputs): Linear, batch norm, ReLU, Linear; the projector and the predictor of BYOL.
 
     Sizes as in Grill et al. 2020, section 3.3.
     The last layer has neither bias nor normalisation, unlike SimCLR's and SimSiam's; `output_norm` adds SimSiam's batch norm
-    without scale and shift. `norm`: a word of NORMS. `layers`: linear ones in all; each but the last gives `hidden` units.
-    `standardise`: the weights of all of them are standardised at every pass.
+    without scale and shift, `output_bias` a bias. `norm`: a word of NORMS. `layers`: linear ones in all; each but the last gives
+    `hidden` units. `standardise`: the weights of all of them are standardised at every pass.
     """
     if norm not in NORMS:
         raise ValueError(f"no head normalisation {norm!r}; give {', '.join(NORMS)}")
@@ -29,7 +37,7 @@ def mlp(
     for _ in range(layers - 1):
         parts += [nn.Linear(inputs, hidden), between(hidden), nn.ReLU(inplace=True)]
         inputs = hidden
-    parts.append(nn.Linear(inputs, outputs, bias=False))
+    parts.append(nn.Linear(inputs, outputs, bias=output_bias))
     head = nn.Sequential(*parts, *([nn.BatchNorm1d(outputs, affine=False)] if output_norm else []))
     if standardise:
         standardise_weights(head)
