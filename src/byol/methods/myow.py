@@ -113,17 +113,19 @@ class MYOW(nn.Module):
         with torch.no_grad():
             t_w = self.target_projector(self.target_encoder(w))
             t_v = self.target_projector(self.target_encoder(v)) if z_w is not None else None
-            pool = dist.gathered(self.target_encoder(other))
+            here = self.target_encoder(other)
+            pool = dist.gathered(here)
             candidates = self._candidates(y, pool, groups, times)
             rows = nearest(y, pool, candidates, self.config.neighbours, draws)
             mined = self.target_mined_projector(self.target_projector(pool[rows]))
+            t = self.target_projector(here)  # what health looks at: of the image itself, where `mined` is of its neighbour
         loss = self._direction(z_v, t_w)
         if z_w is not None and t_v is not None:
             loss = (loss + self._direction(z_w, t_v)) / 2
         mining = _mined_loss(at_least_float32(predicted), at_least_float32(mined), candidates.any(1))
         weight = self._weight()
         metrics = {"target_cosine": cosine(z_v.detach().to(t_w.dtype), t_w), "mined_cosine": 1 - mining.detach() / 2}
-        projections = tuple(x.detach() for x in (z_v, z_w, z) if x is not None)
+        projections = (z_v.detach(), t_w if z_w is None else z_w.detach(), z.detach(), t)
         return StepOutput((loss + weight * mining) / (1 + weight), projections, metrics)
 
     def _direction(self, z: Tensor, target: Tensor) -> Tensor:
