@@ -10,7 +10,10 @@ turn up by chance. Here they are the second mined view of the batch itself, over
 candidates are those of one batch as there, and the image itself is always among them, so it is left out (own=exclude). Two more
 differences: the last layer of each head has no bias (BYOL's), and the mined views pass from the first step on, with weight 0, so
 that the statistics of batch norm always hold them. Of times and groups, where data have them, see `Options`.
-Result tables were not had: none is quoted here.
+
+Expect no published number: the paper's tables were not had.
+
+Use it where views alone say too little of what belongs together, above all for recordings, whose neurons cannot be cropped or coloured.
 """
 
 from __future__ import annotations
