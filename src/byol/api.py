@@ -129,6 +129,8 @@ def _train(session: Session, method: nn.Module, out: Path, watcher: Watcher | No
         found = dist.from_first(lambda: vars(checkpoint.resume(out, method=method, optimizer=optimizer)))
         if found["note"] and watcher:
             watcher.note(found["note"])
+        if found["step"] == 0:  # a checkpoint holds what was set
+            runs.set_by_first_batch(session, method)
         outcome = fit(
             out, session.plan, method, optimizer, session.feed(), start=found["step"], watcher=watcher, interrupted=lambda: bool(received)
         )

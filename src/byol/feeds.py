@@ -18,6 +18,7 @@ from byol.files import let_go
 from byol.methods import Batch
 from byol.stopping import SIGNALS
 from byol.views import ViewPlan
+from byol.views.recordings import RecordingViews
 
 Rows = Mapping[str, np.ndarray]  # of all samples: {"labels": (N,) int64}
 
@@ -98,6 +99,23 @@ class HostFeed:
         with ThreadPoolExecutor(max(1, cores() // dist.local_size()), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for step in range(start, stop):
                 yield batches.read(step, pool.map)
+
+
+class RecordingFeed:
+    """Bins of a recording that is in memory, and their trials and times for methods that ask for them."""
+
+    def __init__(self, views: RecordingViews, *, batch: int, seed: int, rows: Rows | None = None, bins: np.ndarray | None = None) -> None:
+        """`bins`: those to train on; None: all."""
+        self.views, self.batch, self.seed, self.rows = views, batch, seed, rows or {}
+        self.bins = torch.arange(len(views.x)) if bins is None else torch.from_numpy(bins)
+
+    def __call__(self, start: int, stop: int) -> Iterator[Batch]:
+        """Views and rows of the forward passes start .. stop-1; of several processes each gets its share of B."""
+        n = len(self.bins)
+        for step in range(start, stop):
+            ids = self.bins[ids_at(step, n=n, batch=self.batch, seed=self.seed)[dist.share(self.batch)]]
+            views = self.views(ids, self.seed, step // steps_per_epoch(n, self.batch))
+            yield views, _of(self.rows, ids, self.views.x.device)
 
 
 def _of(rows: Rows, ids: Tensor, device: torch.device) -> dict[str, Tensor]:

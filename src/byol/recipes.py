@@ -156,6 +156,16 @@ def imagenet_r50_1000_b512(facts: Facts) -> Choices:
     return _paper(Choices(expected=expected), facts, 1000, 0.4, 1.5e-6, 0.9995, batch=512)
 
 
+def imagenet_r50_gn_ws_1000(facts: Facts) -> Choices:
+    """ResNet-50 without batch norm, 1000 epochs of ImageNet: 73.9 % linear top-1 (Richemond et al. 2020; rate, decay unverified)."""
+    result = "73.9 % linear top-1 on ImageNet (Richemond et al. 2020, abstract; 74.3 % with batch norm)"
+    c = _paper(Choices(expected=f"{result}; rate and decay here are unverified"), facts, 1000, 0.24, 5e-8, 0.996)
+    source = "Richemond et al. 2020, abstract: group norm and weight standardisation"
+    c.put(source, encoder="resnet50+gn+ws", head_norm="group", head_standardise=True)
+    c.put("unverified: from memory of Richemond et al. 2020, whose text was not had", lr=0.24, weight_decay=5e-8)
+    return c
+
+
 def imagenette_r18(facts: Facts) -> Choices:
     """ResNet-18, 128 px, 1000 epochs of Imagenette: about 92.3 % with the online classifier (released README; V100, about 4 h)."""
     c = _paper(Choices(), facts, 1000, 2.0, 1e-6, 0.996, batch=256)
@@ -186,8 +196,8 @@ def cifar10_r18_lars(facts: Facts) -> Choices:
 RECIPES: dict[str, Recipe] = {
     f.__name__.replace("_", "-"): f
     for f in (
-        auto, imagenet_r50_40, imagenet_r50_100, imagenet_r50_300, imagenet_r50_1000, imagenet_r50_1000_b512, imagenette_r18,
-        cifar10_r18_sgd, cifar10_r18_lars,
+        auto, imagenet_r50_40, imagenet_r50_100, imagenet_r50_300, imagenet_r50_1000, imagenet_r50_1000_b512,
+        imagenet_r50_gn_ws_1000, imagenette_r18, cifar10_r18_sgd, cifar10_r18_lars,
     )
 }  # fmt: skip
 

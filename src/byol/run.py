@@ -11,7 +11,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from byol.data import Skipped, Source, Statistics, Waited, cores, ids_at, load_m
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
 from byol.files import locked, write_text
+from byol.sync_norm import synchronise
 from byol.training import Feed, Watcher, autocast, rate
 
 OWN = "own"  # the name of an encoder that the user gave as a module
@@ -92,19 +93,22 @@ class Session:
 
     def rows(self) -> dict[str, np.ndarray]:
         """What the method has to know of every sample beside its views; ValueError where the data do not say it."""
-        found = {}
-        for name in methods.rows_of(methods.load(self.plan.settings.method)):
-            if name != "labels":
-                raise ValueError(f"{self.plan.settings.method} asks for {name}, which data do not have; there are labels")
-            found[name] = self._labels()
-        return found
+        method, source = methods.load(self.plan.settings.method), self.source
+        known = {"labels": source.labels, "groups": source.groups, "times": source.times}
+        for name in methods.rows_of(method):
+            if known.get(name) is None:
+                raise ValueError(self._lacks(name, list(known)))
+        wanted = (*methods.rows_of(method), *methods.rows_if_known(method))
+        return {name: value for name in wanted if (value := known.get(name)) is not None}
 
-    def _labels(self) -> np.ndarray:
-        labels = self.source.labels
-        if labels is None:
-            what = f"{self.plan.settings.method} learns from labels, and {self.source.spec} has none"
-            raise ValueError(f"{what}; give labelled data, e.g. folders by class, or another --method")
-        return labels
+    def _lacks(self, name: str, known: list[str]) -> str:
+        method = self.plan.settings.method
+        if name == "labels":
+            what = f"{method} learns from labels, and {self.source.spec} has none"
+            return f"{what}; give labelled data, e.g. folders by class, or another --method"
+        if name not in known:
+            return f"{method} asks for {name}, which data do not have; there are {', '.join(known)}"
+        return f"{method} asks for {name}, and {self.source.spec} has none; give an .npz with an array {name}, or another --method"
 
     def _bad(self, found: list[Skipped]) -> None:
         new = [s for s in found if s not in self.skipped]
@@ -146,6 +150,27 @@ def build(plan: Plan, encoder: Callable[[], Encoder]) -> nn.Module:
         for network in method.children():
             network.compile()
     return method
+
+
+def set_by_first_batch(session: Session, method: nn.Module) -> None:
+    """Scales that wait for data are set by the first batch of the run; a method without any is left alone, and so are all buffers.
+
+    Of several processes all come here, each with its share of the batch.
+    """
+    if not encoders.waits_for_data(method):
+        return
+    views, rows = next(iter(session.feed()(0, 1)))
+    synchronise(method)
+    dist.from_first_tensors(method.parameters())
+    before = [b.clone() for b in method.buffers()]
+    s = session.plan.settings
+    # Networks that are to be compiled would be so for this one pass, in which parameters change.
+    eager = torch.compiler.set_stance("force_eager") if s.compile else nullcontext()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), eager, encoders.set_by_data(method):
+        torch.manual_seed(s.seed)
+        method.train()(views, **rows)
+        for now, then in zip(method.buffers(), before, strict=True):
+            now.copy_(then)
 
 
 def prepare(request: Request, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None) -> Session:

@@ -133,7 +133,8 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = (self.plan.peak_lr if group.get("constant") else lr) * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
-        torch._foreach_copy_(self._before, self._held)
+        if self._held:  # a network without batch norm may have no buffers
+            torch._foreach_copy_(self._before, self._held)
         losses = []
         for micro, (views, rows) in enumerate(passes):
             torch.manual_seed((s.seed * 1_000_003 + step * s.accumulate + micro + dist.rank() * 2**40) % 2**63)
@@ -186,7 +187,8 @@ class Loop:
             for now, before in zip(self._held, self._before, strict=True):
                 torch.where(finite, now, before, out=now)
         elif not finite:
-            torch._foreach_copy_(self._held, self._before)
+            if self._held:
+                torch._foreach_copy_(self._held, self._before)
             self._look_back()
 
     def _look_back(self) -> None:

@@ -71,7 +71,8 @@ def encoders() -> dict[str, str]:
     from byol import encoders as ours
 
     found = {name: ours.describe(name) for name in ours.names()}
-    return found | {"timm:NAME": "any encoder of timm by its name, e.g. timm:convnext_tiny or timm:vit_small_patch16_224"}
+    found["timm:NAME"] = "any encoder of timm by its name, e.g. timm:convnext_tiny or timm:vit_small_patch16_224"
+    return found | {"NAME+gn+ws": "any of them with group norm for batch norm and standardised weights; also +ln, +none, +scale, +data"}
 
 
 def data() -> dict[str, str]:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -23,6 +23,7 @@ from byol.data.source import Depth, Headers, Kind, Pixels, Source, SourceKind, U
 
 _X: Final[tuple[str, ...]] = ("x", "X", "images", "image", "data", "x_train", "X_train", "arr_0")
 _Y: Final[tuple[str, ...]] = ("y", "Y", "labels", "label", "targets", "target", "y_train", "Y_train", "arr_1")
+_BESIDE: Final[tuple[str, ...]] = ("groups", "times")  # of every sample, where there are arrays of these names
 _CLASSES: Final[tuple[str, ...]] = ("classes", "class_names", "label_names")
 
 
@@ -63,7 +64,7 @@ class ArrayReader:
     def _row(self, index: int) -> Pixels:
         if self.x is None:
             try:
-                self.x = _load(Path(self.path), self.key)
+                self.x = load_one(Path(self.path), self.key)
             except ValueError as error:  # the file was there at the start, and is another one now
                 raise Unreadable(str(error)) from error
         if isinstance(self.x, np.memmap) and self.x.flags.c_contiguous:
@@ -94,16 +95,29 @@ def open_array(
 
 def open_array_file(spec: str, path: Path, *, limit: int | None = None) -> Source:
     """An .npy of images, or an .npz that holds them as x (or images, data), with classes as y (or labels) if it has any."""
-    keys = _keys(path)
+    keys = keys_of(path)
     key = keys[0] if len(keys) == 1 else next((k for k in _X if k in keys), None)
     if key is None:
         raise ValueError(f"{spec} has the arrays {', '.join(keys) or '(none)'} and none is called x; save it as x=images[, y=classes]")
-    y, names = (next((_load(path, k) for k in known if k in keys and k != key), None) for known in (_Y, _CLASSES))
-    source = _source(spec, "array", _load(path, key), y, path=str(path.absolute()), key=key, names=names)
-    return limited(source, limit)
+    y, names = (next((load_one(path, k) for k in known if k in keys and k != key), None) for known in (_Y, _CLASSES))
+    source = _source(spec, "array", load_one(path, key), y, path=str(path.absolute()), key=key, names=names)
+    beside = {k: load_one(path, k) for k in _BESIDE if k in keys and k != key}
+    return limited(_known(source, beside), limit)
 
 
-def _keys(path: Path) -> list[str]:
+def _known(source: Source, beside: dict[str, Pixels]) -> Source:
+    """The source with groups and times of its samples; `notes` says so, and which array is no such thing."""
+    for name, values in beside.items():
+        fits = values.shape == (len(source),) and values.dtype.kind in "iu"
+        said = f"{name} of every sample are known" if fits else f"{name} is not used: it is not ({len(source)},) whole numbers"
+        source = replace(source, notes=(*source.notes, said))
+        if fits:
+            whole = values.astype(np.int64)
+            source = replace(source, groups=whole) if name == "groups" else replace(source, times=whole)
+    return source
+
+
+def keys_of(path: Path) -> list[str]:
     """The names of the arrays of an .npz; [""] for an .npy."""
     with _damage_told(path), open(path, "rb") as file:
         if _is_npy(file):
@@ -112,7 +126,7 @@ def _keys(path: Path) -> list[str]:
             return list(loaded.files)
 
 
-def _load(path: Path, key: str) -> Pixels:
+def load_one(path: Path, key: str) -> Pixels:
     """One array of a file; that of an .npy is called "" and is mapped, not loaded."""
     with _damage_told(path), open(path, "rb") as file:
         if _is_npy(file):

@@ -151,6 +151,8 @@ class Source:
     notes: tuple[str, ...] = ()  # what was assumed, in words, for the person to check
     order: Order | None = None  # of training; None: a full permutation
     official: Official | None = None  # validation, metric and several classes an image of a set that papers compare on
+    groups: Ids | None = None  # (N,) what each sample is a part of, such as a trial or a clip; -1 = unknown; None: not said
+    times: Ids | None = None  # (N,) when it was, in steps of the recording; None: not said
 
     def __len__(self) -> int:
         return len(self.names)
@@ -177,7 +179,18 @@ class Source:
         order = None if self.order is None else self.order.take(np.arange(len(self))[rows])
         official = None if self.official is None else self.official.take(rows)
         headers = self.headers.take(rows)
-        return replace(self, names=self.names.take(rows), reader=reader, labels=labels, headers=headers, order=order, official=official)
+        groups, times = (None if known is None else known[rows] for known in (self.groups, self.times))
+        return replace(
+            self,
+            names=self.names.take(rows),
+            reader=reader,
+            labels=labels,
+            headers=headers,
+            order=order,
+            official=official,
+            groups=groups,
+            times=times,
+        )
 
     def without(self, bad: dict[int, str]) -> Source:
         """The source less the samples {index: reason}, which join `skipped`."""
@@ -197,6 +210,9 @@ class Source:
         digest.update(np.ascontiguousarray(self.headers.nbytes, "<i8").tobytes())
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<i8").tobytes())
+        for name, known in (("groups", self.groups), ("times", self.times)):
+            if known is not None:
+                digest.update(name.encode() + np.ascontiguousarray(known, "<i8").tobytes())
         if self.kind in ("array", "digits"):
             for i in range(len(self)):
                 digest.update(_values(self.reader, i))

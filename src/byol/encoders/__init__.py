@@ -11,6 +11,10 @@ from byol.encoders.encoder import Encoder as Encoder
 from byol.encoders.encoder import wrap as wrap
 from byol.encoders.feature_map import FeatureMap as FeatureMap
 from byol.encoders.input import Input as Input
+from byol.encoders.norms import set_by_data as set_by_data
+from byol.encoders.norms import standardise_weights as standardise_weights
+from byol.encoders.norms import waits_for_data as waits_for_data
+from byol.encoders.norms import without_batch_norm as without_batch_norm
 from byol.encoders.preprocess import evaluation_view as evaluation_view
 from byol.encoders.preprocess import evaluation_views as evaluation_views
 from byol.encoders.store import load_weights as load_weights

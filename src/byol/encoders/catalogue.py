@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from byol.encoders import resnet, small, timm_nets
+from byol.encoders import norms, resnet, small, timm_nets
 from byol.encoders.encoder import Encoder, measure_dim
 from byol.encoders.input import Input
 
@@ -19,6 +19,7 @@ from byol.encoders.input import Input
 def load(name: str, *, input: Input, pretrained: bool = False, seed: int = 0, zero_init: bool = False) -> Encoder:
     """An encoder by name: `resnet18` ... `resnet200x4`, `small`, `small-w16`, any timm name, `timm:NAME`.
 
+    A suffix replaces batch norm, or standardises weights: `resnet50+gn+ws` (see `byol.encoders.norms`).
     Random weights are drawn on the CPU from `seed`, and torch's own generator stays as it was. `pretrained` takes timm's
     weights, from this machine's cache or downloaded. `zero_init` starts the blocks of our residual nets as the identity.
     ValueError for an unknown name, and for weights that cannot be had.
@@ -59,21 +60,23 @@ def names() -> list[str]:
 
 def describe(name: str, *, input: Input | None = None) -> str:
     """One line on an encoder: parameters (for RGB unless `input` says otherwise), features, and the stem with the reason for it."""
-    name = canonical(name)
-    shape = _shape(name, input.size if input else resnet.SMALL_IMAGE + 1)
+    base, changes = norms.parse(canonical(name))
+    shape = _shape(base, input.size if input else resnet.SMALL_IMAGE + 1)
+    other = f"; {changes.describe()}" if changes.describe() else ""
     if shape is None:
-        return f"timm's {name.removeprefix('timm:')}, pooled features"
-    millions = shape.parameters(input.channels if input else 3) / 1e6
-    return f"{millions:.1f} M parameters, {shape.dim} features; {_stem(name, shape, input)}"
+        return f"timm's {base.removeprefix('timm:')}, pooled features{other}"
+    millions = shape.parameters(input.channels if input else 3, norm=0 if changes.norm == "none" else 2) / 1e6
+    return f"{millions:.1f} M parameters, {shape.dim} features; {_stem(base, shape, input)}{other}"
 
 
 def canonical(name: str) -> str:
     """The one spelling of a name: ours, or `timm:NAME`. ValueError, with the nearest names, if there is no such encoder."""
-    bare = name.removeprefix("timm:")
-    if bare == name and (resnet.parse(name) or small.parse(name)):
-        return name
+    base, changes = norms.parse(name)
+    bare = base.removeprefix("timm:")
+    if bare == base and (resnet.parse(base) or small.parse(base)):
+        return f"{base}{changes}"
     if timm_nets.is_known(bare):
-        return f"timm:{bare}"
+        return f"timm:{bare}{changes}"
     near = difflib.get_close_matches(bare.split(".")[0], sorted({*names(), *timm_nets.known()}), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "see `byol list encoders`"
     raise ValueError(f"no encoder {name!r}; {hint}")
@@ -109,6 +112,15 @@ def pretrained_note(name: str) -> str:
 
 
 def _build(name: str, input: Input, zero_init: bool) -> nn.Module:
+    base, changes = norms.parse(name)
+    net = _unchanged(base, input, zero_init)
+    try:
+        return norms.without_batch_norm(net, changes.norm, groups=changes.groups, standardise=changes.standardise)
+    except ValueError as error:
+        raise ValueError(f"no encoder {name!r}: {error}") from error
+
+
+def _unchanged(name: str, input: Input, zero_init: bool) -> nn.Module:
     if shape := _shape(name, input.size):
         return resnet.ResNet(shape, channels=input.channels, zero_init=zero_init)
     if zero_init:
@@ -134,6 +146,9 @@ def _pretrained(name: str, input: Input) -> Encoder:
 
 def _timm_name(name: str) -> str:
     """The timm model whose weights fit an encoder. ValueError if there is none."""
+    base, changes = norms.parse(name)
+    if changes != norms.Changes():
+        raise ValueError(f"there are no pre-trained weights for {name}: those of {base} are for its batch norms; leave {changes} out")
     spec = resnet.parse(name)
     if small.parse(name) or (spec and (spec.width > 1 or spec.stem == resnet.STEM_SMALL)):
         raise ValueError(f"there are no pre-trained weights for {name}; take resnet18, 34, 50, 101, 152 or a timm name")

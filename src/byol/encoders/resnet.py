@@ -55,15 +55,15 @@ class Shape:
         """Features that come out."""
         return (self.base << (len(self.blocks) - 1)) * (4 if self.bottleneck else 1)
 
-    def parameters(self, channels: int) -> int:
-        """Numbers to learn, without building the net: convolutions have no bias, each of their outputs a scale and an offset."""
-        total, inputs = self.base * (channels * self.stem.kernel**2 + 2), self.base
+    def parameters(self, channels: int, norm: int = 2) -> int:
+        """Numbers to learn, without building the net: convolutions have no bias, each of their outputs `norm`: a scale and an offset."""
+        total, inputs = self.base * (channels * self.stem.kernel**2 + norm), self.base
         for stage, blocks in enumerate(self.blocks):
             c = self.base * 2**stage
             outputs = 4 * c if self.bottleneck else c
             for _ in range(blocks):
-                total += c * (inputs + 2 + 9 * c + 2) + outputs * (c + 2) if self.bottleneck else c * (9 * inputs + 2 + 9 * c + 2)
-                total += outputs * (inputs + 2) if inputs != outputs else 0
+                block = c * (inputs + 9 * c + 2 * norm) + outputs * (c + norm) if self.bottleneck else c * (9 * inputs + 9 * c + 2 * norm)
+                total += block + (outputs * (inputs + norm) if inputs != outputs else 0)
                 inputs = outputs
         return total
 

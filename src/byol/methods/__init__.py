@@ -3,7 +3,8 @@
 The contract (`Method`): an `nn.Module` made of an encoder and its `Config`; `forward(views)` gives a `StepOutput`;
 `after_step(progress)` runs once after every optimiser step. It knows no device, optimiser, logger, path or data.
 
-A class may say more of itself: `VIEWS`, the views it takes (else two), and `ROWS`, what else it has to know of every sample.
+A class may say more of itself: `VIEWS`, the views it takes (else two); `ROWS`, what else it has to know of every sample; and
+`ROWS_IF_KNOWN`, what it makes use of where the data say it.
 A file may hold `AUTO`, values that go over those of recipe `auto`, and `RECIPES`, recipes of its own (`Preset`), both as
 plain literals, which are read without importing the file.
 
@@ -64,7 +65,10 @@ class Method(Protocol):
     encoder: nn.Module
 
     def __call__(self, views: tuple[Tensor, ...], **rows: Tensor) -> StepOutput:
-        """`rows` holds what `ROWS` names, (B,) each: `labels` (int64; -1 unknown)."""
+        """`rows` holds what `ROWS` names, (B,) int64 each, and of `ROWS_IF_KNOWN` what there is.
+
+        `labels` and `groups` (such as trials of a recording) are -1 where unknown, `times` are in steps of the recording.
+        """
         ...
 
     def after_step(self, progress: float) -> None: ...
@@ -106,4 +110,10 @@ def views_of(method: type) -> tuple[View, ...]:
 def rows_of(method: type) -> tuple[str, ...]:
     """What else the method has to know of every sample."""
     rows: tuple[str, ...] = getattr(method, "ROWS", ())
+    return rows
+
+
+def rows_if_known(method: type) -> tuple[str, ...]:
+    """What the method makes use of, where the data say it of every sample."""
+    rows: tuple[str, ...] = getattr(method, "ROWS_IF_KNOWN", ())
     return rows

@@ -33,7 +33,8 @@ class Options:
     hidden: int = 4096  # units of the hidden layer of projector and predictor
     dim: int = 256  # units of the projection
     tau_base: float = 0.996  # target momentum at step 0; reaches 1 at the end
-    head_norm: Literal["batch", "layer", "none"] = "batch"  # between the two layers of each head
+    # Between the two layers of each head; data: a scale and shift, set by the first batch so that it does then what batch norm would.
+    head_norm: Literal["batch", "layer", "group", "data", "none"] = "batch"
     projection_norm: Literal["none", "batch"] = "none"  # none: as in the paper; batch: no scale or shift, as in SimSiam
     predictor: Literal["mlp", "none"] = "mlp"  # none collapses: the paper's ablation, 0.2 %
     # Times the learning rate: mu and lambda of the paper's study without a moving average (appendix), where lambda 10 trains even
@@ -48,7 +49,10 @@ class Options:
     loss_norm: Literal["l2", "layer", "batch", "none"] = "l2"  # of predictions and targets in the loss; layer and batch over sqrt(dim)
     projector_layers: int = 2  # linear layers
     predictor_layers: int = 2  # linear layers
-    predictor_norm: Literal["same", "batch", "layer", "none"] = "same"  # as head_norm, for the predictor alone
+    predictor_norm: Literal["same", "batch", "layer", "group", "data", "none"] = "same"  # as head_norm, for the predictor alone
+    # Weights of the heads standardised at every pass, as for BYOL without batch statistics (Richemond et al. 2020), with head_norm=group
+    # and an encoder like resnet50+gn+ws.
+    head_standardise: bool = False
 
     def __post_init__(self) -> None:
         if self.projector_rate < 0 or self.predictor_rate < 0:
@@ -87,12 +91,14 @@ class BYOL(nn.Module):
         self.encoder = encoder
         if projector is None:
             batch = c.projection_norm == "batch"
-            projector = mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm, output_norm=batch, layers=c.projector_layers)
+            shape = (width(encoder), c.hidden, c.dim)
+            projector = mlp(*shape, norm=c.head_norm, output_norm=batch, layers=c.projector_layers, standardise=c.head_standardise)
         self.projector = projector
         if predictor is None:
             norm = c.head_norm if c.predictor_norm == "same" else c.predictor_norm
-            mapped = c.predictor == "mlp"
-            predictor = mlp(c.dim, c.hidden, c.dim, norm=norm, layers=c.predictor_layers) if mapped else nn.Identity()
+            predictor = nn.Identity()
+            if c.predictor == "mlp":
+                predictor = mlp(c.dim, c.hidden, c.dim, norm=norm, layers=c.predictor_layers, standardise=c.head_standardise)
         self.predictor = predictor
         if c.loss_norm != "l2":
             self.loss_norm = _loss_norm(c.loss_norm, c.dim)
