@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="small-w16")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help=f"into {FILE.relative_to(FILE.parent.parent.parent)}")
     parser.add_argument("--tiny", action="store_true", help="a small network, one round")
     asked = parser.parse_args()
