@@ -1,6 +1,6 @@
 """One update of every method on the same batch: processor time and memory beside BYOL's.
 
-    python benchmarks/step_methods.py                          # the table; about a minute of one core
+    python benchmarks/step_methods.py                          # the table; 45 s of one core
     python benchmarks/step_methods.py --write                  # and docs/methods/cost.json, which pages.py puts into the docs
     python benchmarks/step_methods.py --methods NAME --write   # these alone, beside BYOL; the others stay as they are written
     python benchmarks/step_methods.py --tiny                   # a small network, one round: to see that it works
