@@ -398,10 +398,12 @@ def test_options_that_cannot_be_are_named_with_their_value(options):
 
 
 def test_a_predictor_that_the_ridge_may_swamp_is_named():
-    assert build(rescale_predictor="none", alpha=0.3).risks() == {
-        "the ridge (alpha=0.3) may be all of the predictor, which is not scaled": "rescale_predictor=spectral"
-    }
-    assert build().risks() == build(rescale_predictor="none", alpha=0.0).risks() == {}
+    trace_1 = build(rescale_predictor="none", alpha=0.3).risks()
+    assert trace_1 == {"the ridge (alpha=0.3) may be all of the predictor, whose moments have trace 1": "unit_rows=false"}
+    norm_1 = build(alpha=0.9).risks()
+    assert norm_1 == {"the ridge (alpha=0.9) may be most of a predictor that is scaled to norm 1": "alpha=0.1"}
+    for options in ({"alpha": 0.15}, {"alpha": 0.0, "rescale_predictor": "none"}, {"unit_rows": False, "rescale_predictor": "none"}):
+        assert build(**options).risks() == {}, options
 
 
 def test_a_trainable_predictor_has_its_rate_and_the_others_no_parameters():

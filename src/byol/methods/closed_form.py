@@ -70,6 +70,9 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+# Small networks have few directions to begin with: scaled to norm 1 their P is little beside the published ridges, and BYOL with a P
+# that is all ridge collapses (docs/results.md). As it comes, with its projections at the length that batch norm gives them, it is not.
+AUTO = {"predictor": "ns2", "unit_rows": False, "rescale_predictor": "none"}
 
 ITERATIONS = {"visser": 50, "ns": 9, "ns2": 7, "stiefel": 9}  # the paper's; of Visser's it says several dozen
 
@@ -208,9 +211,13 @@ class ClosedForm(nn.Module):
     def risks(self) -> dict[str, str]:
         """A ridge much larger than the predictor leaves none: 0.2 % on ImageNet with the identity (Grill et al. 2020)."""
         c = self.config
-        if c.predictor == "trainable" or c.alpha == 0 or c.rescale_predictor == "spectral":
+        if c.predictor == "trainable" or c.alpha == 0:
             return {}
-        return {f"the ridge (alpha={c.alpha:g}) may be all of the predictor, which is not scaled": "rescale_predictor=spectral"}
+        if c.rescale_predictor == "none" and c.unit_rows:
+            return {f"the ridge (alpha={c.alpha:g}) may be all of the predictor, whose moments have trace 1": "unit_rows=false"}
+        if c.rescale_predictor == "spectral" and c.alpha >= 0.3:
+            return {f"the ridge (alpha={c.alpha:g}) may be most of a predictor that is scaled to norm 1": "alpha=0.1"}
+        return {}
 
     def _pairs(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """What follows, and what is followed."""

@@ -9,7 +9,8 @@ two thresholds (0.8, 0.2) of a script, unverified, with what is not known as opt
 Expect no published number. Theirs, 72.92 % on STL-10 (ResNet-18, 96 px) beside 71.04 of their BYOL, is with an encoder that their
 script does not seem to freeze: not comparable with linear probes, and not with this reconstruction.
 
-Use it to try self-labels, before CCSL: on the embedded digits it keeps more of what is different (docs/predictors.md).
+Use it to try self-labels without a threshold that has to be found. Where nothing is labelled 0, all pairs may count as the same in the
+end, and do: recipe `auto` takes `negatives` (docs/results.md).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+AUTO = {"negatives": True}  # without them cross-entropy has a trivial solution, and short runs find it
 
 
 class CSSL(nn.Module):
