@@ -16,7 +16,8 @@ from byol.data.open import open_source
 from byol.data.parallel import cores, threads
 from byol.data.patience import Waited
 from byol.data.shards import present
-from byol.data.source import Headers, Kind, Metric, Official, Reader, Skipped, Source, Unreadable, shown
+from byol.data.recordings import stretches
+from byol.data.source import WORDS, Headers, Kind, Metric, Modality, Official, Reader, Skipped, Source, Unreadable, Words, channels_of, shown
 from byol.data.statistics import Statistics, statistics
 from byol.data.transfer_sets import is_transfer, open_transfer, transfer_names
 
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from byol.data.loader import HostBatch, HostBatches, ids_at, steps_per_epoch
 
 __all__ = [
+    "WORDS",
     "DoctorReport",
     "Headers",
     "HostBatch",
     "HostBatches",
     "Kind",
     "Metric",
+    "Modality",
     "Names",
     "Official",
     "Reader",
@@ -38,6 +41,8 @@ __all__ = [
     "Statistics",
     "Unreadable",
     "Waited",
+    "Words",
+    "channels_of",
     "cores",
     "describe",
     "doctor",
@@ -54,6 +59,7 @@ __all__ = [
     "splits_of",
     "statistics",
     "steps_per_epoch",
+    "stretches",
     "threads",
     "transfer_names",
 ]
