@@ -45,7 +45,8 @@ def open_recording(spec: str, path: Path, *, limit: int | None = None) -> Source
     `limit` keeps the first bins.
     """
     keys = keys_of(path)
-    found = {name: load_one(path, name) for name in (*_COUNTS, *_LABELS, "trial_lengths", "groups", "times") if name in keys}
+    known: tuple[str, ...] = (*_COUNTS, *_LABELS, "trial_lengths", "groups", "times")
+    found = {name: load_one(path, name) for name in known if name in keys}
     counts = _counts(spec, next((found[name] for name in _COUNTS if name in found), None))
     n, neurons = counts.shape
     groups = _groups(spec, found, n)
@@ -94,7 +95,9 @@ def _counts(spec: str, values: npt.NDArray[np.generic] | None) -> npt.NDArray[np
     counts = np.ascontiguousarray(values, np.float32)
     bad = np.flatnonzero(~np.isfinite(counts).all(1))
     if len(bad):  # without them their neighbours would no longer be neighbours
-        raise ValueError(f"{spec}: the counts of {len(bad):,} bins are not finite (first: bin {bad[0]:,}); mend them, or leave their trials out")
+        raise ValueError(
+            f"{spec}: the counts of {len(bad):,} bins are not finite (first: bin {bad[0]:,}); mend them, or leave their trials out"
+        )
     return counts
 
 

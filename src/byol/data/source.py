@@ -250,7 +250,7 @@ def _values(reader: Reader, index: int) -> bytes:
 
 
 def channels_of(source: Source) -> str:
-    """"RGB", "5 channels", or "187 neurons"."""
+    """ "RGB", "5 channels", or "187 neurons"."""
     usual = {1: "grey", 3: "RGB"} if source.modality == "image" else {}
     return usual.get(source.channels, f"{source.channels} {source.words.channels}")
 

@@ -3,7 +3,8 @@
 BYOL predicts one view of an image from another; MYOW also predicts another image: the nearest one, among candidates, to what the
 encoder makes of this one. The mined views are predicted one level further, by a second projector and predictor behind the first:
 y = f(x), z = g(y), v = h(z), with q on z for the two augmented views and q_m on v for the mined one. Mined views are mild: images
-are only cropped a little and flipped, bins of a recording stay as they are. The weight of mining rises from 0 during the run: a random network's neighbours mean nothing.
+are only cropped a little and flipped, bins of a recording stay as they are. The weight of mining rises from 0 during the run: a
+random network's neighbours mean nothing.
 
 From the released code, whose candidates come from a second loader: another batch of the same images, where the image itself may
 turn up by chance. Here they are the second mined view of the batch itself, over all processes: no image is decoded twice, the

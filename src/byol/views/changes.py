@@ -64,6 +64,6 @@ def _value(key: str, value: Change, kind: object) -> object:
 
 
 def near(word: str, known: list[str]) -> str:
-    """"(did you mean X?)", or nothing."""
+    """ "(did you mean X?)", or nothing."""
     close = get_close_matches(word, known, n=2)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

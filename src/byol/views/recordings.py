@@ -6,7 +6,7 @@ options: that the share dropped is drawn for each sample, that what stays is not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import wrap
 from typing import Final
@@ -54,7 +54,7 @@ class Pipeline:
         return 3 if self.pepper else 2 if self.noise else 1 if self.drop else 0
 
 
-PLAIN: Final = {"shift": (0, 0), "drop": 0.0, "noise": 0.0, "pepper": 0.0}  # a mild view: the bin itself
+PLAIN: Final[Mapping[str, Change]] = {"shift": (0, 0), "drop": 0.0, "noise": 0.0, "pepper": 0.0}  # a mild view: the bin itself
 _PLANS: Final = {"bins": (Pipeline(), Pipeline())}
 
 
