@@ -168,7 +168,10 @@ def doctor(data: str | Path, *, limit: int | None = None, progress: Progress = Q
 
 
 def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int = 0) -> tuple[str, Encoder | None]:
-    """(name, encoder) of a run, an exported file, `random:NAME` (of that seed), `timm:NAME` (pre-trained) or `pixels` (None); `counts` for a recording."""
+    """(name, encoder) of a run, an exported file, `random:NAME` (of that seed), `timm:NAME` (pre-trained) or raw data (None).
+
+    These are `pixels`, and `counts` of a recording.
+    """
     if isinstance(spec, Encoder):
         return spec.name, spec.eval()
     text = str(spec)
@@ -182,9 +185,8 @@ def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int =
         return text, encoders.load(text, input=input_for(source, pretrained=text), pretrained=True).eval()
     found = load(text)
     if source.modality != "image" and found.input.channels != source.channels:
-        raise ValueError(
-            f"{text} takes {found.input.channels} {source.words.channels} and {source.spec} has {source.channels}; give data of the same"
-        )
+        takes, has = f"{found.input.channels} {source.words.channels}", f"{source.spec} has {source.channels}"
+        raise ValueError(f"{text} takes {takes} and {has}; give a recording of the same neurons")
     return text, found
 
 
@@ -221,7 +223,7 @@ def evaluate(
     workers: int | None = None,
     progress: Progress = Quiet,
 ) -> list[evaluation.Evaluation]:
-    """What frozen features are worth on labelled images, beside pixels (counts, of a recording) and a random network of the same architecture.
+    """What frozen features are worth on labelled data, beside the raw data and a random network of the same architecture.
 
     An evaluation of a run is also stored in its `evaluations/`. `workers` processes decode for protocols that train on crops.
     Of several processes each computes its share of the features, and the first one returns what they are worth, the others nothing.
@@ -233,14 +235,11 @@ def evaluate(
     source = datas.open_source(str(data), limit=limit)
     held_out = datas.open_source(str(test), limit=limit) if test is not None else _official_test(str(data), source, limit)
     name, subject = encoder_for(encoder, source, seed=seed)
-    subjects = [(name, subject)]
+    subjects: list[tuple[str, Encoder | None]] = [(name, subject)]
     twin = encoders.random_twin(subject, seed=seed) if baselines and subject is not None else None
     if baselines and subject is not None:
-        subjects = [
-            (evaluation.RAW[source.modality], None),
-            *([(f"random {subject.name}", twin)] if twin and not name.startswith("random ") else []),
-            *subjects,
-        ]
+        drawn = [(f"random {subject.name}", twin)] if twin and not name.startswith("random ") else []
+        subjects = [(evaluation.RAW[source.modality], None), *drawn, *subjects]
     place = runs.find_device(device)
     with dist.joined(place):
         results = evaluation.evaluate(

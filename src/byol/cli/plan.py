@@ -86,7 +86,7 @@ def _options(session: Session) -> dict[str, object]:
     """Every option of the method, and every number of the view pipelines: one value, or one for each view."""
     plan = session.plan
     method = methods.load(plan.settings.method).Config(**plan.method)  # type: ignore[attr-defined]
-    of_views = [dataclasses.asdict(p) for p in session.views.pipelines]  # type: ignore[call-overload]  # dataclasses
+    of_views = [dataclasses.asdict(p) for p in session.views.pipelines]
     views = {k: of_views[0][k] if len({p[k] for p in of_views}) == 1 else " / ".join(_short(p[k]) for p in of_views) for k in of_views[0]}
     return dataclasses.asdict(method) | views
 

@@ -47,9 +47,8 @@ class Reach:
     def predict(self, task: Task) -> Prediction:
         """Read the angle; a direction's score is the projection on it, greatest where it is right within pi / 8."""
         if task.classes != DIRECTIONS:
-            raise ValueError(
-                f"reach reads an angle out of {DIRECTIONS} directions, and the training part has {task.classes}; give --protocol state"
-            )
+            what = f"reach reads an angle out of {DIRECTIONS} directions, and the training part has {task.classes}"
+            raise ValueError(f"{what}; give --protocol state")
         target = plane(task.train_y).to(task.train_x.dtype)
 
         def loss(out: Tensor, rows: Tensor) -> Tensor:
@@ -124,7 +123,7 @@ def _read(
 
 
 def _readouts(x: Tensor, width: int, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """(n, D) -> weights (decays, D, width) and biases (decays, 1, width), learning side by side; no gradient of one passes through another."""
+    """(n, D) -> weights (decays, D, width) and biases (decays, 1, width), learning side by side, each from its own loss alone."""
     weight = nn.Parameter(x.new_zeros(len(DECAYS), x.shape[1], width))
     bias = nn.Parameter(x.new_zeros(len(DECAYS), 1, width))
     keep = 1 - RATE * x.new_tensor(DECAYS)[:, None, None]  # AdamW's decay; the greatest of them end beyond all bounds

@@ -116,8 +116,9 @@ def evaluate(
 ) -> list[Evaluation]:
     """Scores of every subject under every protocol with every share of the training labels: same split, same draws, same images.
 
-    Without `test`, a stratified fifth of `train` tests: of whole groups where samples have them, the last in time where times are known. `draws` are of shares below 1. `workers` processes decode for
-    protocols that train on crops; None: none on a CPU, which they would take it from, else one per core up to 8.
+    Without `test`, a stratified fifth of `train` tests: of whole groups where samples have them, the last in time where times are
+    known. `draws` are of shares below 1. `workers` processes decode for protocols that train on crops; None: none on a CPU, which
+    they would take it from, else one per core up to 8.
     Of several processes the first one gets the scores and the others nothing.
     Raises ValueError in one sentence when data, labels or settings cannot be used.
     """
@@ -287,10 +288,8 @@ def _merged(settings: Sequence[Settings]) -> Settings:
 def _draws(parts: Parts, labels: Sequence[float], draws: int, seed: int) -> dict[float, list[Ids]]:
     """Share of the labels -> the rows of each draw; all labels can be drawn in one way only."""
     every = np.arange(len(parts.train_y))
-    return {
-        s: [every] if s == 1 else [splits.draw_labels(parts.train_y, s, seed=seed, draw=d, ties=parts.ties) for d in range(draws)]
-        for s in labels
-    }
+    drawn = partial(splits.draw_labels, parts.train_y, seed=seed, ties=parts.ties)
+    return {s: [every] if s == 1 else [drawn(s, draw=d) for d in range(draws)] for s in labels}
 
 
 def _encoders(subjects: Sequence[Subject], train: Source) -> list[Encoder]:

@@ -1,4 +1,4 @@
-"""What a classifier's scores are worth by the metric that a data set, or a protocol, is compared on: top-1, mean per class, VOC's 11-point mAP ..."""
+"""What a classifier's scores are worth by the metric that a data set, or a protocol, is compared on: top-1, mean per class ..."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ What else a new kind needs: its sources (`byol.data.open`), the names of its sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -26,14 +26,17 @@ Raw = NDArray[np.generic]  # (H, W, C)
 class Modality(Protocol):
     """The functions of a module; `raw` is a sample as its source reads it."""
 
-    Pipeline: type  # the numbers of a view: what can be set
+    @property
+    def Pipeline(self) -> type:  # a class
+        """The numbers of a view: what can be set."""
+        ...
 
     def names(self) -> list[str]:
         """The plans of views that there are."""
         ...
 
     def plan(
-        self, name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, **changes: Change
+        self, name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, changes: Mapping[str, Change]
     ) -> views.Plan:
         """The named plan for these data; `takes`, `compiled` and `changes` as in `byol.views.load`."""
         ...

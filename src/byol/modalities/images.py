@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,11 @@ from byol.views.changes import Change, Take
 Raw = NDArray[np.generic]
 
 
-def plan(name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, **changes: Change) -> views.ViewPlan:
+def plan(
+    name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, changes: Mapping[str, Change]
+) -> views.ViewPlan:
     """The named plan for images of so many channels."""
-    return views.load(name, size=size, channels=source.channels, compiled=compiled, takes=takes, **changes)
+    return views.load(name, size=size, channels=source.channels, compiled=compiled, takes=takes, **changes)  # type: ignore[arg-type]
 
 
 def visible(raw: Raw, input: Input | None) -> Raw:

@@ -137,7 +137,7 @@ def views_of(run: Run, shown: Sample) -> tuple[list[list[RGB]], int]:
         settings = run.settings
         changes = mapping(run.plan.get("views"))
         modality = modalities.of(shown.data.modality)
-        plan = modality.plan(str(settings.get("views")), shown.data, seen.size, takes=None, compiled=None, **changes)  # type: ignore[arg-type]
+        plan = modality.plan(str(settings.get("views")), shown.data, seen.size, takes=None, compiled=None, changes=changes)  # type: ignore[arg-type]
         images, places = list(shown.whole.values()), list(shown.whole)
         ids = torch.tensor([shown.ids[p] for p in places])
         seed = _whole(settings.get("seed")) or 0

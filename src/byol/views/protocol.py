@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,15 @@ from torch import Tensor
 
 from byol.encoders import Input
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 
 class Plan(Protocol):
     """As many views as pipelines; every number drawn is a pure function of (seed, epoch, view, sample id)."""
 
     @property
-    def pipelines(self) -> Sequence[object]:
+    def pipelines(self) -> Sequence[DataclassInstance]:
         """A frozen dataclass for each view, its numbers."""
         ...
 
