@@ -106,7 +106,7 @@ def _auto_recordings(facts: Facts) -> Choices:
     if facts.image_size not in (None, 1):
         raise ValueError(f"image_size={facts.image_size} is for images, and these are bins of a recording; leave it out")
     c = Choices(expected="none published for these values; MYOW's tables were not had")
-    released = "MYOW's released code for reaching monkeys (Azabou et al. 2021)"
+    released = "MYOW's released code for reaches (Azabou et al. 2021)"
     c.put("a bin has one place", image_size=1)
     c.put(released, encoder="mlp", hidden=256, dim=32, optimizer="lars", lr=0.8, weight_decay=1e-6, tau_base=0.9)
     c.put(f"{released}: a shift in time, neurons dropped, noise", views="bins")

@@ -94,9 +94,9 @@ def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
     if absent:
         raise ValueError(_unknown(absent, train.spec, "the test set" if test is None else test.spec))
     notes = _untested(train, there, test_labels) if test is None else []
-    tested = train if test is None else test
-    if tested.groups is not None or tested.times is not None:
-        notes.append(f"neighbouring {tested.words.many} are alike, and the interval, which takes each for itself, is too narrow")
+    whose = train if test is None else test
+    if whose.groups is not None or whose.times is not None:
+        notes.append(f"neighbouring {whose.words.many} are alike, and the interval, which takes each for itself, is too narrow")
     ties = splits.ties_of(train).take(rows)
     return Parts(rows, test_rows, y.astype(np.int64), np.searchsorted(there, test_labels), len(there), how, notes, metric, ties)
 

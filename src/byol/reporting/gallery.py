@@ -88,13 +88,10 @@ def neighbours(found: Look, queries: int) -> Markup:
 def _said(found: Look) -> Markup:
     n, s = len(found.sample.ids), found.sample
     twin = "; below it, the same network with random weights (seed 0)" if found.random is not None else ""
-    text = f"Left one of the {s.data.words.many}, right of it the {NEIGHBOURS} nearest of {number(n)} by the cosine of their features seen from the mean "
-    text += f"(below each) under the trained network ({found.encoder}){twin}. "
-    text += (
-        f"The {number(n)} are drawn from all {number(s.total)} by a fixed seed."
-        if n < s.total
-        else f"These are all the {s.data.words.many}."
-    )
+    many = s.data.words.many
+    text = f"Left one of the {many}, right of it the {NEIGHBOURS} nearest of {number(n)} by the cosine of their features as seen from "
+    text += f"the mean (below each) under the trained network ({found.encoder}){twin}. "
+    text += f"The {number(n)} are drawn from all {number(s.total)} by a fixed seed." if n < s.total else f"These are all the {many}."
     return join([tag("p", text, " ", s.note, class_="note"), _shares(found)])
 
 
@@ -192,7 +189,8 @@ def _spoken(found: Look) -> str:
 
 
 def _words(found: Look) -> str:
-    said = f"{number(len(found.sample.ids))} {found.sample.data.words.many}, placed so that those with similar features are near each other: {found.flat.method}."
+    many = f"{number(len(found.sample.ids))} {found.sample.data.words.many}"
+    said = f"{many}, placed so that those with similar features are near each other: {found.flat.method}."
     said += " Near is meaningful; the distance between far groups, and their size, is not."
     return said + " A picture stands for all in its square; dots show every one, and grow into its picture under the pointer."
 

@@ -87,18 +87,8 @@ def _result(fields: dict[str, object]) -> Result | None:
     data = str(mapping(fields.get("asked")).get("data") or "")
     near = beside(data, classes, protocol, list(dict.fromkeys(s.labels for s in scores)), train=train, test=test)
     notes = [str(n) for n in listing(fields.get("notes"))]
-    return Result(
-        protocol,
-        settings,
-        details,
-        setting,
-        classes,
-        scores,
-        notes,
-        near,
-        str(fields.get("metric") or "top-1"),
-        str(fields.get("samples") or "images"),
-    )
+    metric, samples = (str(fields.get(key) or usual) for key, usual in (("metric", "top-1"), ("samples", "images")))
+    return Result(protocol, settings, details, setting, classes, scores, notes, near, metric, samples)
 
 
 def _score(fields: dict[str, object]) -> Score | None:

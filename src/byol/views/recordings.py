@@ -19,6 +19,7 @@ from torch import Tensor
 from byol import rng
 from byol.encoders import Input
 from byol.views.changes import Change, Take, arranged
+from byol.views.words import who
 
 _COLUMNS: Final = 72  # of a description
 # One column each, for good; then one for every neuron: whether it is dropped; its noise; whether it is peppered.
@@ -94,9 +95,9 @@ class RecordingViews:
 
     def describe(self) -> list[str]:
         """One header, and what each view does."""
-        texts = [f"{self.name}: {len(self.pipelines)} views of a bin, counts standardised for each neuron"]
+        texts = [f"{self.name}: {len(self.pipelines)} view{'s' * (len(self.pipelines) != 1)} of a bin, counts standardised for each neuron"]
         said = ["; ".join(_said(p)) for p in self.pipelines]
-        texts += [f"all {len(said)} views: {said[0]}"] if len(set(said)) == 1 else [f"view {n}: {text}" for n, text in enumerate(said, 1)]
+        texts += [f"{who(len(said))}: {said[0]}"] if len(set(said)) == 1 else [f"view {n}: {text}" for n, text in enumerate(said, 1)]
         lines = [line for text in texts for line in wrap(text.replace(" %", "\N{NO-BREAK SPACE}%"), _COLUMNS, subsequent_indent="  ")]
         return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
