@@ -106,9 +106,7 @@ def _shares(found: Look) -> Markup:
     if not said:
         return Markup("")
     classes = len({int(y) for y in labels if y >= 0})
-    start = (
-        f"Neighbours of the image's own class are marked. Of the 5 nearest neighbours of every labelled image here ({classes} classes), "
-    )
+    start = f"Neighbours of the same class are marked. Of the 5 nearest neighbours of every labelled {found.sample.data.words.one} here ({classes} classes), "
     return tag("p", start, " and ".join(said), " are of the same class. The labels had no part in the training.", class_="note")
 
 
