@@ -106,7 +106,8 @@ def _shares(found: Look) -> Markup:
     if not said:
         return Markup("")
     classes = len({int(y) for y in labels if y >= 0})
-    start = f"Neighbours of the same class are marked. Of the 5 nearest neighbours of every labelled {found.sample.data.words.one} here ({classes} classes), "
+    one = found.sample.data.words.one
+    start = f"Neighbours of the same class are marked. Of the 5 nearest neighbours of every labelled {one} here ({classes} classes), "
     return tag("p", start, " and ".join(said), " are of the same class. The labels had no part in the training.", class_="note")
 
 
