@@ -355,7 +355,7 @@ def test_a_recording_without_trials_is_tested_on_what_comes_last(sleep):
     assert (found.train, found.test, found.split, found.metric) == (96, 24, "the last in time", "weighted F1")
     assert found.scores[0].name == "counts"
     assert found.scores[0].top1 > 0.6
-    plan = byol.plan(sleep, method="myow").plan
+    plan = run.prepare(Request(data=str(sleep), method="myow")).plan
     assert plan.method["gap"] == 150
 
 
@@ -413,9 +413,9 @@ def test_what_is_for_images_alone_is_refused_in_one_sentence(tuned, asked, sente
 def test_an_evaluation_that_cannot_be_is_one_sentence(tuned, sleep, tmp_path):
     with pytest.raises(ValueError, match=r"semi is for images, and .* is a recording; give knn, linear, reach or state"):
         byol.evaluate("random:mlp", tuned, protocols=["semi"])
-    run = byol.train(sleep, tmp_path / "run", epochs=1).run
+    trained = byol.train(sleep, tmp_path / "run", epochs=1).run
     with pytest.raises(ValueError, match=r"takes 6 neurons and .* has 12; give a recording of the same neurons"):
-        byol.evaluate(run, tuned)
+        byol.evaluate(trained, tuned)
 
 
 def test_the_image_plan_from_memory_is_that_of_its_batch():

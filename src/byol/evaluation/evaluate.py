@@ -172,6 +172,9 @@ def _usable(probes: Sequence[Probe], labels: Sequence[float], train: Source, tes
     """ValueError for what cannot be done with these data."""
     if train.modality != "image" and (of_images := next((p.name for p in probes if _needs_images(p)), None)):
         raise ValueError(f"{of_images} is for images, and {train.spec} is a {train.modality}; give knn, linear, reach or state")
+    if test is not None and train.modality != "image" and (train.modality, train.channels) != (test.modality, test.channels):
+        others = ", ".join(f"{s.spec} has {s.channels} {s.words.channels}" for s in (train, test))
+        raise ValueError(f"{others}: one cannot be tested on the other; give a recording of the same neurons")
     if several(train) is None:
         return
     what = f"the images of {train.spec} have several classes"
