@@ -10,6 +10,8 @@ import pytest
 import sklearn.metrics
 import torch
 from test_benchmarks import last_line
+from test_dist import free_port
+from together import start
 from torch import nn
 
 import byol
@@ -392,6 +394,15 @@ def test_a_resumed_run_ends_in_the_weights_of_one_that_was_not_stopped(tuned, tm
     assert byol.resume(tmp_path / "cut").outcome.ended == "finished"
     whole, cut = (byol.load(tmp_path / name).state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_two_processes_end_where_one_does(tuned, tmp_path):
+    words = ["-m", "byol", "train", tuned, "--out", tmp_path / "two", "--method", "myow", "--epochs", "2"]
+    assert [p.wait(240) for p in start(2, words, port=free_port())] == [0, 0]
+    byol.train(tuned, tmp_path / "one", method="myow", epochs=2)
+    one, two = (byol.load(tmp_path / name).state_dict() for name in ("one", "two"))
+    for key, value in one.items():  # sums in another order, in float32
+        torch.testing.assert_close(two[key].double(), value.double(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,9 @@ class Modality(Protocol):
         ...
 
 
-_ALL: Final[dict[str, Modality]] = {"image": images, "recording": recordings}
+_ALL: Final[Mapping[Name, Modality]] = {"image": images, "recording": recordings}
 
 
-def of(name: Name | str) -> Modality:
-    """The functions for a kind of data; those of images for what is not known."""
-    return _ALL.get(name, images)
+def of(name: Name) -> Modality:
+    """The functions for a kind of data."""
+    return _ALL[name]
