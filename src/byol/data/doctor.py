@@ -77,7 +77,7 @@ def _report(source: Source, looks: list[_Look]) -> DoctorReport:
     report = replace(report, low=min(p.low for p in parts), high=max(p.high for p in parts), mean=total.mean, std=total.std)
     report = replace(report, classes=_classes(source), unlabelled=0 if source.labels is None else int((source.labels < 0).sum()))
     if source.modality != "image":  # sizes, copies and flat colours are a matter of pictures
-        return replace(report, silent=int((np.stack([p.mean for p in parts]).std(0) == 0).sum()))
+        return replace(report, silent=int((np.ptp(np.stack([p.mean for p in parts]), axis=0) == 0).sum()))
     span = total.high - total.low
     return replace(
         report,

@@ -86,7 +86,8 @@ def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
         only = train.classes[there[0]]
         raise ValueError(f"{train.spec} has the one class {only!r}, and telling classes apart needs two; add images of another")
     if not len(test_labels):
-        raise ValueError(f"{train.spec} has one image of every class, so none is left to test with; add images, or give --test")
+        one, more = ("group", "groups") if train.groups is not None else (train.words.one, train.words.many)
+        raise ValueError(f"{train.spec} has one {one} of every class, so none is left to test with; add {more}, or give --test")
     absent = [train.classes[c] for c in np.setdiff1d(test_labels, there)]
     if absent and test is None:
         where = "groups" if train.groups is not None else "time"

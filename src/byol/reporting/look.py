@@ -119,7 +119,7 @@ def _input(run: Run) -> Input | None:
     """What the run's encoder sees; None where the plan cannot be understood."""
     try:
         return Input.from_json(mapping(run.plan.get("input")))
-    except ValueError:
+    except (ValueError, TypeError, KeyError):
         return None
 
 
