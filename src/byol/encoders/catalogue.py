@@ -168,13 +168,11 @@ def _resnets() -> list[str]:
 
 
 def _of_vectors(name: str, spec: tuple[int, int], input: Input | None) -> str:
-    """The line on a perceptron; without an input its inputs, and so its parameters, are not known."""
-    size = ""
-    if input is not None:
-        with torch.device("meta"):  # draws nothing
-            net = mlp.build(name, input.channels * input.size**2)
-        size = f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, "
-    return f"{size}{spec[0]} features; {spec[1]} layers of {spec[0]} units with batch norm, for vectors such as bins of a recording"
+    """The line on a perceptron; without an input for vectors of as many values as it has units."""
+    with torch.device("meta"):  # draws nothing
+        net = mlp.build(name, spec[0] if input is None else input.channels * input.size**2)
+    millions = sum(p.numel() for p in net.parameters()) / 1e6
+    return f"{millions:.2f} M parameters, {spec[0]} features; {spec[1]} hidden layers, for vectors"
 
 
 def _stem(name: str, shape: resnet.Shape, input: Input | None) -> str:
