@@ -111,9 +111,11 @@ def cost(name: str) -> tuple[str, str]:
 def page(name: str) -> str:
     """All that there is to say of a method."""
     parts = [f"{MADE}\n# `{name}`\n", f"{document(name)}\n", f"    byol train DATA --method {name}\n", options(name)]
-    own = recipes.own_values(name)
-    if own:
-        parts.append("Over the values of recipe `auto`: " + ", ".join(f"`{k}={spelled(v)}`" for k, v in own.items()) + ".\n")
+    for where, modality in (("", "image"), (" for a recording", "recording")):
+        own = recipes.own_values(name, modality)
+        if own:
+            values = ", ".join(f"`{k}={spelled(v)}`" for k, v in own.items())
+            parts.append(f"Over the values of recipe `auto`{where}: {values}.\n")
     return "\n".join([*parts, of_recipes(name)]).rstrip() + "\n"
 
 

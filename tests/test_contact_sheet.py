@@ -60,7 +60,7 @@ def test_no_number_of_channels_and_no_depth_breaks_the_picture(channels, dtype, 
 
 def test_a_wide_image_is_shown_whole_on_grey():
     encoder_input = Input(channels=3, size=16, mean=(0.5,) * 3, std=(0.2,) * 3)
-    shown = contact_sheet.whole(np.full((8, 32, 3), 255, np.uint8), encoder_input)
+    shown = contact_sheet.whole(np.full((8, 32, 3), 255, np.uint8), encoder_input, encoder_input.size)
     assert (shown[6:10] == 255).all()
     assert (shown[:6] == 128).all()
     assert (shown[10:] == 128).all()

@@ -218,7 +218,7 @@ def test_features_that_are_not_finite_are_one_sentence():
     broken = encoder()
     with torch.no_grad():
         next(broken.parameters()).fill_(torch.nan)
-    with pytest.raises(ValueError, match=r"run gives features that are not finite numbers for \d+ of 48 images"):
+    with pytest.raises(ValueError, match=r"run gives features that are not finite numbers for \d+ of 48 samples"):
         evaluate([("run", broken)], source(), protocols=["knn"])
 
 
@@ -231,7 +231,7 @@ def test_an_encoder_that_collapsed_scores_at_chance():
 
 
 def test_protocols_are_found_by_name_and_take_settings():
-    assert names() == ["knn", "linear", "linear-sgd", "semi", "finetune", "transfer"]
+    assert names() == ["knn", "linear", "linear-sgd", "semi", "finetune", "transfer", "reach", "state"]
     assert load("knn:k=200,temperature=0.07") == Knn(k=200, temperature=0.07)
     assert load("knn:centred=true").describe() == "knn k=20 T=0.1, centred cosine"
     assert load("knn:temperature=none").describe() == "knn k=20 plain votes, cosine (pixels centred)"

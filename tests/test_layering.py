@@ -11,7 +11,7 @@ LEVEL = {
     **dict.fromkeys(("config", "losses", "views", "encoders", "data", "optim"), 1),
     "methods": 2,
     **dict.fromkeys(("training", "feeds", "checkpoint", "health", "evaluation", "dense"), 3),
-    **dict.fromkeys(("run", "contact_sheet", "recipes", "reporting", "exporting"), 4),
+    **dict.fromkeys(("run", "contact_sheet", "modalities", "recipes", "reporting", "exporting"), 4),
     **dict.fromkeys(("api", "ablation", "demonstration", "cli", "__init__", "__main__"), 5),
 }
 FILES = sorted(SRC.rglob("*.py"))

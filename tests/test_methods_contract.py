@@ -171,9 +171,11 @@ def test_the_file_says_what_it_is_and_its_values_are_known_settings(name):
     assert 20 < len(first) < 120, "the first line is what `byol list methods` prints"
     assert first.endswith(".")
     own = {f.name for f in dataclasses.fields(module.METHOD.Config)}
-    known = own | {f.name for f in dataclasses.fields(config.Settings)} | set(views.pipeline.field_names())
+    known = own | {f.name for f in dataclasses.fields(config.Settings)} | {f.name for f in dataclasses.fields(views.Pipeline)}
     assert set(recipes.own_values(name)) <= known
     assert dict(recipes.own_values(name)) == getattr(module, "AUTO", {}), "read as a literal, it is what the file holds"
+    assert dict(recipes.own_values(name, "recording")) == getattr(module, "AUTO_RECORDING", {})
+    assert set(recipes.own_values(name, "recording")) <= own
     for title, preset in getattr(module, "RECIPES", {}).items():
         assert title.startswith(f"{name}-") or name == "byol", "the name of a recipe begins with that of its method"
         assert {"about", "expected", "source", "values"} <= set(preset)

@@ -97,8 +97,10 @@ def test_the_reason_for_tau_counts_the_updates_that_there_are():
 
 def test_views_are_counted_as_the_method_takes_them():
     """A method of three views has T, T' and T' again here: the third is not the second."""
-    takes = [(0, {}), (1, {}), (1, {"flip": 0.25})]
+    takes = [(0, False), (1, False), (1, True)]
     made = views.load("paper", size=224, takes=takes, flip=0.1, **{"view3.flip": 1.0, "view3.blur": 0.0})
     assert [p.flip for p in made.pipelines] == [0.1, 0.1, 1.0]
     assert [p.blur for p in made.pipelines] == [1.0, 0.1, 0.0]
-    assert [p.flip for p in views.load("paper", size=224, takes=takes, flip=0.1).pipelines] == [0.1, 0.1, 0.25]
+    plain, mild = views.load("paper", size=224, takes=takes, jitter=0.3).pipelines[1:]
+    assert (plain.jitter, plain.solarize, plain.min_area) == (0.3, 0.2, 0.08)
+    assert (mild.jitter, mild.solarize, mild.min_area) == (0, 0, 0.8), "what a mild view is goes over what is asked of all"

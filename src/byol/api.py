@@ -39,8 +39,9 @@ class Trained:
 class Embedded:
     """What `embed` wrote."""
 
-    images: int
+    images: int  # or other samples
     skipped: list[datas.Skipped]  # files that could not be read
+    words: datas.Words = datas.WORDS["image"]
 
 
 def plan(data: str | Path, *, progress: Progress = Quiet, **asked: object) -> Session:
@@ -57,7 +58,7 @@ def train(
     progress: Progress = Quiet,
     **asked: object,
 ) -> Trained:
-    """Train an encoder on images without labels; the other arguments are the fields of `byol.config.Request`.
+    """Train an encoder on images, or a recording, without labels; the other arguments are the fields of `byol.config.Request`.
 
     `encoder` is a name, or a module from (B, C, S, S) to (B, dim) of your own, which is copied: the given one stays as it is.
 
@@ -167,18 +168,26 @@ def doctor(data: str | Path, *, limit: int | None = None, progress: Progress = Q
 
 
 def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int = 0) -> tuple[str, Encoder | None]:
-    """(name, encoder) of a run, an exported file, `random:NAME` (of that seed), `timm:NAME` (pre-trained) or `pixels` (None)."""
+    """(name, encoder) of a run, an exported file, `random:NAME` (of that seed), `timm:NAME` (pre-trained) or raw data (None).
+
+    These are `pixels`, and `counts` of a recording.
+    """
     if isinstance(spec, Encoder):
         return spec.name, spec.eval()
     text = str(spec)
-    if text == "pixels":
-        return "pixels", None
+    raw = evaluation.RAW[source.modality]
+    if text in ("pixels", raw):
+        return raw, None
     if text.startswith("random:"):
         name = text.removeprefix("random:")
         return f"random {name}", encoders.load(name, input=input_for(source), seed=seed).eval()
     if text.startswith("timm:"):
         return text, encoders.load(text, input=input_for(source, pretrained=text), pretrained=True).eval()
-    return text, load(text)
+    found = load(text)
+    if source.modality != "image" and found.input.channels != source.channels:
+        takes, has = f"{found.input.channels} {source.words.channels}", f"{source.spec} has {source.channels}"
+        raise ValueError(f"{text} takes {takes} and {has}; give a recording of the same neurons")
+    return text, found
 
 
 def input_for(source: datas.Source, *, pretrained: str | None = None) -> encoders.Input:
@@ -214,7 +223,7 @@ def evaluate(
     workers: int | None = None,
     progress: Progress = Quiet,
 ) -> list[evaluation.Evaluation]:
-    """What frozen features are worth on labelled images, beside pixels and a random network of the same architecture.
+    """What frozen features are worth on labelled data, beside the raw data and a random network of the same architecture.
 
     An evaluation of a run is also stored in its `evaluations/`. `workers` processes decode for protocols that train on crops.
     Of several processes each computes its share of the features, and the first one returns what they are worth, the others nothing.
@@ -226,10 +235,11 @@ def evaluate(
     source = datas.open_source(str(data), limit=limit)
     held_out = datas.open_source(str(test), limit=limit) if test is not None else _official_test(str(data), source, limit)
     name, subject = encoder_for(encoder, source, seed=seed)
-    subjects = [(name, subject)]
+    subjects: list[tuple[str, Encoder | None]] = [(name, subject)]
     twin = encoders.random_twin(subject, seed=seed) if baselines and subject is not None else None
     if baselines and subject is not None:
-        subjects = [("pixels", None), *([(f"random {subject.name}", twin)] if twin and not name.startswith("random ") else []), *subjects]
+        drawn = [(f"random {subject.name}", twin)] if twin and not name.startswith("random ") else []
+        subjects = [(evaluation.RAW[source.modality], None), *drawn, *subjects]
     place = runs.find_device(device)
     with dist.joined(place):
         results = evaluation.evaluate(
@@ -252,7 +262,8 @@ def evaluate(
     notes = [] if twin is not None or not baselines or subject is None else [f"no random network: {subject.name} cannot be drawn anew"]
     if seen:
         how = "with their labels" if _saw_labels(Path(str(encoder))) else "without labels"
-        notes.append(f"the encoder was trained on these images, test images too, {how}; --test takes others")
+        many = source.words.many
+        notes.append(f"the encoder was trained on these {many}, test {many} too, {how}; --test takes others")
     results = [replace(r, asked=asked | {"protocol": p}, notes=r.notes + notes) for r, p in zip(results, protocols, strict=True)]
     if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
         for result in results:
@@ -372,7 +383,7 @@ def _embed(
     source = datas.open_source(str(data), limit=limit)
     _, network = encoder_for(encoder, source)
     if network is None:
-        raise ValueError("pixels is a baseline of `evaluate` and has no encoder to embed with; give a run or a file")
+        raise ValueError(f"{encoder} is a baseline of `evaluate` and has no encoder to embed with; give a run or a file")
     mine = source.subset(np.arange(len(source))[dist.share(len(source))])
     found = evaluation.features(network, mine, batch=batch_size, device=device, precision=precision, progress=progress)
     names = [mine.names[i] for i in found.kept]
@@ -384,7 +395,7 @@ def _embed(
     labels = None if mine.labels is None else [mine.classes[i] if i >= 0 else "" for i in mine.labels[found.kept]]
     exporting.write_embeddings(out, names, found.x, labels)
     dist.wait()
-    return Embedded(images, [*source.skipped, *skipped])
+    return Embedded(images, [*source.skipped, *skipped], source.words)
 
 
 def export(encoder: str | Path | Encoder, out: str | Path, *, network: str = "online") -> Path:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from byol import modalities
 from byol.data import Source, Unreadable
 from byol.encoders import Input
 from byol.files import atomic
@@ -25,12 +26,11 @@ LABEL = 14  # pixels above each row
 
 def write(session: Session, path: Path) -> Path:
     """Draw up to 8 samples, spread over the data, and their views in the first epoch; a PNG, written whole or not at all."""
-    ids, images = samples(session.source)
-    s, input = session.plan.settings, session.input
-    numbers = torch.tensor(ids)
-    crops = session.views.host(images, numbers, s.seed, 0)
-    views = session.views.images(crops, numbers, s.seed, 0, input)
-    rows = [[whole(image, input) for image in images]] + [[to_rgb(v) for v in view] for view in views]
+    source, input, modality = session.source, session.input, modalities.of(session.source.modality)
+    ids, raws = samples(source)
+    views = modality.seen(session.views, source, raws, torch.tensor(ids), session.plan.settings.seed, 0, input)
+    side = views.shape[-1]
+    rows = [[whole(modality.visible(raw, input), input, side) for raw in raws]] + [[to_rgb(v) for v in view] for view in views]
     names = ["as they are", *(f"view {n}" for n in range(1, len(rows)))]
     with atomic(path) as temporary:
         sheet(rows, names).save(temporary, format="PNG")
@@ -53,18 +53,18 @@ def samples(source: Source) -> tuple[list[int], list[NDArray[np.generic]]]:
             images.append(image)
             break
     if not ids:
-        raise ValueError(f"{source.spec}: no image of a sample could be read; run `byol doctor` on it to see why")
+        raise ValueError(f"{source.spec}: no sample could be read; run `byol doctor` on it to see why")
     return ids, images
 
 
-def whole(image: NDArray[np.generic], input: Input) -> Picture:
-    """(H, W, C) raw -> (S, S, 3): the image as it is, made to fit, on grey."""
+def whole(image: NDArray[np.generic], input: Input, side: int) -> Picture:
+    """(H, W, C) raw -> (S, S, 3) of that side: the image as it is, made to fit, on grey."""
     scaled = to_rgb(input.scale(torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)))
     fitted = Image.fromarray(scaled)
-    ratio = input.size / max(fitted.size)
+    ratio = side / max(fitted.size)
     size = (max(1, round(fitted.width * ratio)), max(1, round(fitted.height * ratio)))
-    canvas = Image.new("RGB", (input.size, input.size), (128, 128, 128))
-    canvas.paste(fitted.resize(size, Image.Resampling.BICUBIC), ((input.size - size[0]) // 2, (input.size - size[1]) // 2))
+    canvas = Image.new("RGB", (side, side), (128, 128, 128))
+    canvas.paste(fitted.resize(size, Image.Resampling.BICUBIC), ((side - size[0]) // 2, (side - size[1]) // 2))
     return np.asarray(canvas)
 
 

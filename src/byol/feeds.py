@@ -1,4 +1,4 @@
-"""Where the training loop gets its views from: images held in memory, or files decoded by worker processes."""
+"""Where the training loop gets its views from: samples held in memory, or files decoded by worker processes."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ from byol.encoders import Input
 from byol.files import let_go
 from byol.methods import Batch
 from byol.stopping import SIGNALS
-from byol.views import ViewPlan
-from byol.views.recordings import RecordingViews
+from byol.views import HostPlan, Plan
 
 Rows = Mapping[str, np.ndarray]  # of all samples: {"labels": (N,) int64}
 
 
 class MemoryFeed:
-    """All images in one tensor, on the device when they fit: crops and colours in batches, no host stage."""
+    """All samples in one tensor, on the device when they fit: views in batches, no host stage."""
 
     def __init__(
-        self, images: np.ndarray, views: ViewPlan, encoder_input: Input, *, batch: int, seed: int, device: str, rows: Rows | None = None
+        self, samples: np.ndarray, views: Plan, encoder_input: Input, *, batch: int, seed: int, device: str, rows: Rows | None = None
     ) -> None:
-        self.images, self.rows = torch.from_numpy(images).to(device), rows or {}
+        self.samples, self.rows = torch.from_numpy(samples).to(device), rows or {}
         self.views, self.input = views, encoder_input
         self.batch, self.seed = batch, seed
 
     def __call__(self, start: int, stop: int) -> Iterator[Batch]:
         """Views and rows of the forward passes start .. stop-1; of several processes each gets its share of B."""
-        n = len(self.images)
+        n = len(self.samples)
         for step in range(start, stop):
             epoch = step // steps_per_epoch(n, self.batch)
             # The ids stay on the host: whatever is computed from them there makes no step wait for the device.
             ids = ids_at(step, n=n, batch=self.batch, seed=self.seed)[dist.share(self.batch)]
-            views = self.views.memory(self.images[ids.to(self.images.device)], ids, self.seed, epoch, self.input)
-            yield views, _of(self.rows, ids, self.images.device)
+            views = self.views.from_memory(self.samples, ids, self.seed, epoch, self.input)
+            yield views, _of(self.rows, ids, self.samples.device)
 
 
 class HostFeed:
@@ -50,7 +49,7 @@ class HostFeed:
     def __init__(
         self,
         source: Source,
-        views: ViewPlan,
+        views: HostPlan,
         encoder_input: Input,
         *,
         batch: int,
@@ -99,23 +98,6 @@ class HostFeed:
         with ThreadPoolExecutor(max(1, cores() // dist.local_size()), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for step in range(start, stop):
                 yield batches.read(step, pool.map)
-
-
-class RecordingFeed:
-    """Bins of a recording that is in memory, and their trials and times for methods that ask for them."""
-
-    def __init__(self, views: RecordingViews, *, batch: int, seed: int, rows: Rows | None = None, bins: np.ndarray | None = None) -> None:
-        """`bins`: those to train on; None: all."""
-        self.views, self.batch, self.seed, self.rows = views, batch, seed, rows or {}
-        self.bins = torch.arange(len(views.x)) if bins is None else torch.from_numpy(bins)
-
-    def __call__(self, start: int, stop: int) -> Iterator[Batch]:
-        """Views and rows of the forward passes start .. stop-1; of several processes each gets its share of B."""
-        n = len(self.bins)
-        for step in range(start, stop):
-            ids = self.bins[ids_at(step, n=n, batch=self.batch, seed=self.seed)[dist.share(self.batch)]]
-            views = self.views(ids, self.seed, step // steps_per_epoch(n, self.batch))
-            yield views, _of(self.rows, ids, self.views.x.device)
 
 
 def _of(rows: Rows, ids: Tensor, device: torch.device) -> dict[str, Tensor]:

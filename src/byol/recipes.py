@@ -26,9 +26,11 @@ class Facts:
     short_side: int  # pixels, the median
     device: str
     cores: int
-    bf16_gain: float = 1.0  # speed of bf16 over fp32 on this device, measured
-    channels_last_gain: float = 1.0  # speed with the channels last over channels first, measured
+    bf16_gain: float | None = 1.0  # speed of bf16 over fp32 on this device, measured; None: it cannot pay
+    channels_last_gain: float | None = 1.0  # speed with the channels last over channels first, likewise
     classes: int = 0  # of the labels; 0: there are none
+    modality: str = "image"  # what a sample is (`byol.data.Modality`)
+    grouped: bool = False  # whether it is known which samples belong together, such as the bins of a trial
     # What the user fixed, from which other values follow.
     epochs: int | None = None
     batch_size: int | None = None
@@ -57,7 +59,11 @@ Recipe = Callable[[Facts], Choices]
 
 
 def auto(facts: Facts) -> Choices:
-    """Settings for any folder, from its number of images, their size and the device; the default."""
+    """Settings for any data, from their kind, their number, the size of images and the device; the default."""
+    return AUTO[facts.modality](facts)
+
+
+def _auto_images(facts: Facts) -> Choices:
     c = Choices(expected="no published number: derived for this data")
     size, why = (facts.image_size, "asked for") if facts.image_size else _image_size(facts)
     c.put(why, image_size=size)
@@ -93,6 +99,30 @@ def _auto_cpu(c: Choices, facts: Facts, size: int) -> None:
 def _auto_gpu(c: Choices, facts: Facts, size: int) -> None:
     c.put("the usual choice for one GPU", encoder="resnet18" if facts.images < 100_000 else "resnet50")
     c.put("the paper's", hidden=4096, dim=256)
+
+
+def _auto_recordings(facts: Facts) -> Choices:
+    """MYOW's values for reaching monkeys, for a run of a minute or two; those of its own are in its file."""
+    if facts.image_size not in (None, 1):
+        raise ValueError(f"image_size={facts.image_size} is for images, and these are bins of a recording; leave it out")
+    c = Choices(expected="none published for these values; MYOW's tables were not had")
+    released = "MYOW's released code for reaches (Azabou et al. 2021)"
+    c.put("a bin has one place", image_size=1)
+    c.put(released, encoder="mlp", hidden=256, dim=32, optimizer="lars", lr=0.8, weight_decay=1e-6, tau_base=0.9)
+    c.put(f"{released}: a shift in time, neurons dropped, noise", views="bins")
+    c.put("the target begins as the online network", target_init="copy")
+    batch = facts.batch_size or _power_of_two(facts.images / 2, max(2, min(16, facts.images)), 256)
+    c.put(f"{released}: 256, at most half of the bins", batch_size=batch)
+    an_update = batch * (facts.accumulate or 1)
+    epochs = facts.epochs or max(20, min(1000, round(4_000 * an_update / facts.images)))
+    c.put("about 4,000 updates, within 20 to 1000 epochs: those of a recording of reaches in MYOW's released code", epochs=epochs)
+    c.put("10 epochs, at most half of the run", warmup_epochs=min(10.0, epochs / 2))
+    if not facts.grouped:  # only where the method asks for it
+        c.put("no trials are known: bins within 10 minutes (of 4 s each) are no candidates, as in MYOW's code for rodents", gap=150)
+    return c
+
+
+AUTO: dict[str, Recipe] = {"image": _auto_images, "recording": _auto_recordings}
 
 
 def _image_size(facts: Facts) -> tuple[int, str]:
@@ -271,9 +301,10 @@ def _literals(wanted: str) -> dict[str, dict[str, Preset]]:
     return found
 
 
-def own_values(method: str) -> Mapping[str, Value]:
-    """What goes over the values of `auto` for this method: `AUTO` of its file."""
-    return _literals("AUTO").get(method, {})  # type: ignore[return-value]  # a literal of another shape
+def own_values(method: str, modality: str = "image") -> Mapping[str, Value]:
+    """What goes over the values of `auto` for this method: `AUTO` of its file; for other data than images `AUTO_RECORDING` and the like."""
+    wanted = "AUTO" if modality == "image" else f"AUTO_{modality.upper()}"
+    return _literals(wanted).get(method, {})  # type: ignore[return-value]  # a literal of another shape
 
 
 def resolve(request: Request, facts: Facts, method_config: type, view_options: type, view_names: list[str]) -> Plan:
@@ -283,7 +314,12 @@ def resolve(request: Request, facts: Facts, method_config: type, view_options: t
     recipe, common = load(request.recipe).choose(facts), _common(request, facts)
     choices = Choices(common.values | recipe.values, common.reasons | recipe.reasons, recipe.expected)
     if request.recipe == "auto":
-        choices.put(f"chosen for {request.method}", **own_values(request.method))
+        if facts.modality != "image":  # what was chosen on images, where the recipe is silent
+            silent = {k: v for k, v in own_values(request.method).items() if k not in choices.values}
+            choices.put(f"chosen for {request.method} on images", **silent)
+        choices.put(f"chosen for {request.method}", **own_values(request.method, facts.modality))
+    elif facts.modality != "image":
+        raise ValueError(f"recipe {request.recipe} is for images, and these data are a {facts.modality}; leave --recipe out")
     if facts.classes:
         choices.put("the labels of the data", classes=facts.classes)
     sets = parse_assignments(request.set, {"settings": Settings, "method": method_config, "views": view_options})
@@ -321,14 +357,18 @@ def _common(request: Request, facts: Facts) -> Choices:
         "a line every 20 updates", log_steps=20
     )
     c.put("measured on the data", mean="data", std="data")
-    if request.precision == "auto":
+    if request.precision == "auto" and facts.bf16_gain is None:
+        c.put("steps on vectors are too small for bf16 to pay", precision="fp32")
+    elif request.precision == "auto":
+        assert facts.bf16_gain is not None
         precision = "bf16" if facts.bf16_gain >= PAYS else "fp32"
         c.put(f"bf16 runs at {facts.bf16_gain:.1f}x the speed of fp32 on this device, measured", precision=precision)
     else:
         c.put("asked for", precision=request.precision)
     # Measured times vary, and a plan should not: the slower layout is taken only when it is clear.
-    how = f"channels last run at {facts.channels_last_gain:.1f}x the speed of channels first here, measured"
-    c.put(how, channels_last=facts.channels_last_gain >= 0.7)
+    gain = facts.channels_last_gain
+    how = f"channels last run at {gain:.1f}x the speed of channels first here, measured" if gain else "vectors have one layout"
+    c.put(how, channels_last=gain is not None and gain >= 0.7)
     c.put("found here" if request.device == "auto" else "asked for", device=facts.device)
     if request.workers is None and facts.device == "cpu":
         c.put("the network uses the same cores: threads of this process decode between its steps", workers=0)
@@ -348,7 +388,7 @@ def derived(plan: Plan) -> Plan:
     s = plan.settings
     if plan.images < s.batch_size:
         raise ValueError(
-            f"{plan.images} images do not fill a batch of {s.batch_size}; pass --batch-size {max(2, plan.images // 2)} or less"
+            f"{plan.images} samples do not fill a batch of {s.batch_size}; pass --batch-size {max(2, plan.images // 2)} or less"
         )
     per_epoch = plan.images // s.batch_size
     if per_epoch < s.accumulate:

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from byol import __version__, checkpoint, dist, encoders, methods, optim, recipes, stored, views
+from byol import __version__, checkpoint, dist, encoders, methods, modalities, optim, recipes, stored, views
 from byol.config import Plan, Request
-from byol.data import Skipped, Source, Statistics, Waited, cores, ids_at, load_memory, open_source, present, shown, statistics
+from byol.data import MAX_BYTES, Skipped, Source, Statistics, Waited, cores, ids_at, load_memory, open_source, present, shown, statistics
 from byol.encoders import Encoder, Input
 from byol.feeds import HostFeed, MemoryFeed
 from byol.files import locked, write_text
@@ -40,9 +40,9 @@ class Session:
     request: Request
     plan: Plan
     source: Source
-    views: views.ViewPlan
+    views: views.Plan
     input: Input
-    memory: np.ndarray | None  # (N, C, H, W) when all images are held in memory
+    memory: np.ndarray | None  # (N, C, H, W) when all samples are held in memory
     skipped: list[Skipped] = field(default_factory=list)
     waited: list[Waited] = field(default_factory=list)  # what could not be read at once, and came
     tell: Callable[[str], None] = lambda text: None  # who hears of images that are lost, or waited for, on the way
@@ -78,6 +78,7 @@ class Session:
         s = self.plan.settings
         if self.memory is not None:
             return MemoryFeed(self.memory, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device, rows=self.rows())
+        assert isinstance(self.views, views.ViewPlan)  # all else is in memory
         return HostFeed(
             self.source,
             self.views,
@@ -128,6 +129,7 @@ class Session:
         return {
             "spec": self.source.spec,
             "kind": self.source.kind,
+            "modality": self.source.modality,
             "images": len(self.source),
             "fingerprint": self.source.fingerprint(),
             "skipped": [dataclasses.asdict(s) for s in self.skipped],
@@ -209,7 +211,8 @@ def look(request: Request, progress: Progress = lambda what, done, total: None) 
     if memory is not None and memory.dtype != np.uint8:
         stats = stats.with_range(float(memory.min()), float(memory.max()))
     device = find_device(request.device)
-    bf16_gain, channels_last_gain = gains(device, request.precision)
+    # A layer on vectors is too small for either to pay.
+    bf16_gain, channels_last_gain = gains(device, request.precision) if source.modality == "image" else (None, None)
     facts = recipes.Facts(
         images=len(source),
         short_side=int(min(stats.height, stats.width)),
@@ -218,6 +221,8 @@ def look(request: Request, progress: Progress = lambda what, done, total: None) 
         bf16_gain=bf16_gain,
         channels_last_gain=channels_last_gain,
         classes=len(source.classes) if source.labels is not None else 0,
+        modality=source.modality,
+        grouped=source.groups is not None,
     )
     return Look(source, memory, stats, facts)
 
@@ -237,7 +242,8 @@ def _decide(
     request: Request, facts: recipes.Facts, stats: Statistics, source: Source, memory: np.ndarray | None, network: nn.Module | None
 ) -> Session:
     cls = methods.load(request.method)
-    plan = recipes.resolve(request, facts, cls.Config, views.Pipeline, views.names())  # type: ignore[attr-defined]
+    modality = modalities.of(source.modality)
+    plan = recipes.resolve(request, facts, cls.Config, modality.Pipeline, modality.names())  # type: ignore[attr-defined]
     s = plan.settings
     mean, std = (_given(text, measured) for text, measured in ((s.mean, stats.mean), (s.std, stats.std)))
     # The usual margin around the crop of evaluation, without enlarging what is smaller.
@@ -246,7 +252,7 @@ def _decide(
         channels=source.channels, size=s.image_size, mean=mean, std=std, low=float(stats.low), high=float(stats.high), resize=resize
     )
     compiled = None if facts.device == "cpu" else False
-    view_plan = _views(plan, source.channels, compiled)
+    view_plan = _views(plan, source, compiled)
     notes: tuple[str, ...] = ()
     if s.pretrained:
         notes = (f"weights: {encoders.pretrained_note(s.encoder)}",)
@@ -258,15 +264,15 @@ def _decide(
     return Session(request, plan, source, view_plan, encoder_input, memory, list(source.skipped), network=network)
 
 
-def _views(plan: Plan, channels: int, compiled: bool | None) -> views.ViewPlan:
+def _views(plan: Plan, source: Source, compiled: bool | None) -> views.Plan:
     """The named plan with what was asked of it, arranged as the method takes its views."""
-    takes = [(view.of, view.changes) for view in methods.views_of(methods.load(plan.settings.method))]
-    s = plan.settings
-    return views.load(s.views, size=s.image_size, channels=channels, compiled=compiled, takes=takes, **plan.views)  # type: ignore[arg-type]
+    takes = [(view.of, view.mild) for view in methods.views_of(methods.load(plan.settings.method))]
+    s, modality = plan.settings, modalities.of(source.modality)
+    return modality.plan(s.views, source, s.image_size, takes=takes, compiled=compiled, changes=plan.views)  # type: ignore[arg-type]
 
 
 def speed_of(session: Session) -> float:
-    """Images per second of a training step of this session on this machine, by a few steps of a throw-away copy."""
+    """Samples per second of a training step of this session on this machine, by a few steps of a throw-away copy."""
     method = session.method()
     return rate(session.plan, method, session.optimizer(method), session.feed())
 
@@ -279,7 +285,7 @@ def _fit_in(session: Session, minutes: float, facts: recipes.Facts, stats: Stati
     per_epoch = session.plan.images // session.plan.settings.batch_size * session.plan.settings.batch_size
     epochs = max(1, int(minutes * 60 * speed / per_epoch))
     decided = _decide(dataclasses.replace(session.request, epochs=epochs), facts, stats, session.source, session.memory, session.network)
-    reasons = decided.plan.reasons | {"epochs": f"{minutes:g} minutes at {speed:,.0f} images/s, measured here"}
+    reasons = decided.plan.reasons | {"epochs": f"{minutes:g} minutes at {speed:,.0f} {session.source.words.rate}, measured here"}
     return dataclasses.replace(decided, request=session.request, plan=dataclasses.replace(decided.plan, reasons=reasons))
 
 
@@ -287,6 +293,8 @@ def _in_memory(source: Source, progress: Progress) -> tuple[np.ndarray | None, S
     memory, source = load_memory(source, progress=lambda done, total: progress("Reading", done, total))
     if len(source) == 0:
         raise ValueError(f"{source.spec}: none of its {len(source.skipped)} images can be read; run `byol doctor` on it to see why")
+    if memory is None and source.modality != "image":  # a view may be of any sample nearby
+        raise ValueError(f"{source.spec} does not fit into the {MAX_BYTES >> 30} GB that a {source.modality} may take; divide it")
     return memory, source
 
 
@@ -451,7 +459,7 @@ def from_note(note: dict[str, Any], progress: Progress = lambda what, done, tota
     memory, source = _in_memory(source, progress)
     if source.fingerprint() != then.get("fingerprint"):
         raise ValueError(
-            f"{request.data} has changed since {out} began ({then.get('images')} images then, {len(source)} now); "
+            f"{request.data} has changed since {out} began ({then.get('images')} {source.words.many} then, {len(source)} now); "
             "put it back as it was, or start a new run"
         )
     s = plan.settings
@@ -461,7 +469,7 @@ def from_note(note: dict[str, Any], progress: Progress = lambda what, done, tota
             f"{out} began with views made by numba, which is missing or broken here; run `pip install 'byol[numba]'`, then resume"
         )
     try:
-        view_plan = _views(plan, source.channels, compiled)
+        view_plan = _views(plan, source, compiled)
         # Also what training came upon.
         found_then = stored.convert(then.get("skipped", []), list[Skipped], "skipped")
         encoder_input = Input.from_json(plan.input)

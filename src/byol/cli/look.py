@@ -32,7 +32,7 @@ def doctor(options: Doctor, screen: Screen) -> int:
 def _suggested(options: Doctor, screen: Screen) -> dict[str, object]:
     """The next command, with what it would train and for how long, by a plan and a few steps measured here."""
     from byol import api
-    from byol.cli.plan import how_long
+    from byol.cli.plan import how_long, size_of
 
     found: dict[str, object] = {"command": f"byol train {quoted(options.data)}", "why": "--dry-run first shows plan and views"}
     if options.limit is not None:  # a look at a part does not say how long the whole takes
@@ -40,7 +40,7 @@ def _suggested(options: Doctor, screen: Screen) -> dict[str, object]:
     session = api.plan(options.data, progress=screen.progress)
     seconds = how_long(session, screen)
     s = session.plan.settings
-    why = f"{s.encoder}, {s.image_size} px, {s.epochs:,} epochs, about {duration(seconds)} on this {s.device.upper()}"
+    why = f"{s.encoder}, {size_of(session)}, {s.epochs:,} epochs, about {duration(seconds)} on this {s.device.upper()}"
     return found | {"why": why, "encoder": s.encoder, "image_size": s.image_size, "epochs": s.epochs, "seconds": round(seconds, 1)}
 
 

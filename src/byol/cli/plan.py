@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from byol import encoders, methods
+from byol import data, encoders, methods
 from byol.cli.screen import Screen, number, wrapped
 from byol.config import Plan, of_one_view
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from byol.run import Session
 
 LABEL, NAME = 8, 29  # columns before the names, and before the reasons
+_LISTED = 12  # channels whose values are written one by one
 
 
 def show_data(session: Session, out: Path | None, screen: Screen) -> None:
@@ -23,17 +24,23 @@ def show_data(session: Session, out: Path | None, screen: Screen) -> None:
     left_out = f" ({skipped:,} skipped, {listed})" if skipped else ""
     labels = "; labels not used" if source.labels is not None else ""
     held = "held in memory" if session.memory is not None else "read as they are needed"
-    channels = {1: "grey", 3: "RGB"}.get(source.channels, f"{source.channels} channels")
-    screen.tell(f"{len(source):,} images, {channels}, {source.dtype}, {held}{left_out}{labels}", LABEL, "Data")
+    screen.tell(f"{len(source):,} {source.words.many}, {data.channels_of(source)}, {source.dtype}, {held}{left_out}{labels}", LABEL, "Data")
     for note in source.notes:
         screen.tell(note, LABEL)
+
+
+def size_of(session: Session) -> str:
+    """What the encoder sees of a sample: "224 px" of an image, "187 neurons" of a bin."""
+    of_image = session.source.modality == "image"
+    return f"{session.plan.settings.image_size} px" if of_image else data.channels_of(session.source)
 
 
 def show_plan(session: Session, screen: Screen) -> None:
     """The decisions that matter most, each with its reason."""
     plan, s = session.plan, session.plan.settings
     how_long = f"{s.epochs:,} epochs = {plan.steps:,} steps"
-    screen.tell(f"{s.method}, {s.encoder}, {s.image_size} px, batch {_batch(plan)}, {how_long}, {s.precision}, {s.device}", LABEL, "Plan")
+    what = f"{s.method}, {s.encoder}, {size_of(session)}, batch {_batch(plan)}, {how_long}, {s.precision}, {s.device}"
+    screen.tell(what, LABEL, "Plan")
     _row(screen, "encoder", encoders.describe(s.encoder, input=session.input) + ("; pre-trained" if s.pretrained else ""))
     _row(screen, f"batch {_batch(plan)}", plan.reasons.get("batch_size", ""))
     _row(screen, f"{s.epochs:,} epochs", plan.reasons.get("epochs", ""))
@@ -54,13 +61,14 @@ def show_whole(session: Session, screen: Screen) -> None:
     for name, value in (dataclasses.asdict(plan.settings) | _options(session)).items():
         _row(screen, f"{name} = {_short(value)}", _reason(plan, name))
     screen.say("Follows")
-    _row(screen, f"{plan.steps:,} steps", f"{number(plan.steps_per_epoch)} an epoch, of {_batch(plan)} images")
+    _row(screen, f"{plan.steps:,} steps", f"{number(plan.steps_per_epoch)} an epoch, of {_batch(plan)} {session.source.words.many}")
     _row(screen, f"peak lr {number(plan.peak_lr)}", f"after {plan.warmup_steps:,} warm-up steps, then a cosine to 0")
     _row(screen, "encoder", encoders.describe(plan.settings.encoder, input=session.input))
     i = session.input
     _row(screen, "input", f"{i.channels} x {i.size} x {i.size}, values {number(i.low)} to {number(i.high)} become 0 to 1")
     for name, values in (("mean", i.mean), ("std", i.std)):
-        _row(screen, name, ", ".join(f"{v:.3f}" for v in values))
+        many = f"{min(values):.3f} to {max(values):.3f} over {len(values)} {session.source.words.channels}"
+        _row(screen, name, ", ".join(f"{v:.3f}" for v in values) if len(values) <= _LISTED else many)
     _row(screen, "expected", plan.expected)
     screen.say("Views")
     for line in session.views.describe():

@@ -21,6 +21,7 @@ from byol.cli.screen import Screen, duration, number, quoted
 from byol.cli.trouble import about_file
 from byol.cli.watch import Watch
 from byol.config import Request
+from byol.evaluation import suggested
 from byol.run import Session
 
 
@@ -80,7 +81,7 @@ def _dry_run(options: Train, session: Session, screen: Screen) -> int:
     if options.recipe == "auto" and options.encoder is None:  # the plan is made for this machine: another may not even fit into it
         seconds = how_long(session, screen)
         rate = session.plan.steps * session.plan.settings.batch_size * session.plan.settings.accumulate / seconds
-        screen.say(f"Time    about {duration(seconds)} here, at {number(rate)} img/s (a few steps were measured)")
+        screen.say(f"Time    about {duration(seconds)} here, at {number(rate)} {session.source.words.rate} (a few steps were measured)")
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / "views.png"
@@ -100,7 +101,7 @@ def follow(begin: Callable[[Watch], Trained], session: Session, run: Path, scree
     screen.progress("first step", 0, 0)
     session.tell = lambda text: screen.tell(text, 2, "  ")
     try:
-        trained = begin(Watch(screen, session.plan, resumed=resumed))
+        trained = begin(Watch(screen, session.plan, resumed=resumed, rate=session.source.words.rate))
     except KeyboardInterrupt:  # before the first step, where signals are not yet caught, or a second one
         screen.clear()
         screen.say(f"Stopped at once. Go on with:  byol resume {quoted(run)}")
@@ -126,7 +127,7 @@ def _ended(trained: Trained, session: Session, screen: Screen) -> int:
         screen.tell(shlex.join(["byol", "train", *asked.words()]), 2, "  ")
         code = 1
     elif outcome.ended == "not finite":
-        _not_finite(trained, screen)
+        _not_finite(trained, session, screen)
         code = 1
     else:
         _finished(trained, session, screen)
@@ -139,7 +140,7 @@ def _ended(trained: Trained, session: Session, screen: Screen) -> int:
     return code
 
 
-def _not_finite(trained: Trained, screen: Screen) -> None:
+def _not_finite(trained: Trained, session: Session, screen: Screen) -> None:
     """Numbers that went wrong stopped it: what was in hand, and what may be tried."""
     updates, names, run = trained.outcome.left_out, trained.suspects, trained.run
     screen.tell(
@@ -148,7 +149,8 @@ def _not_finite(trained: Trained, screen: Screen) -> None:
     )
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     screen.tell(f"In the last of them: {', '.join(names[:4])}{more}; the samples of all are in {run}/not-finite.json.")
-    screen.tell("Look at these images (byol doctor); if they are sound, start again with a lower --set lr=... or --precision fp32.")
+    many = session.source.words.many
+    screen.tell(f"Look at these {many} (byol doctor); if they are sound, start again with a lower --set lr=... or --precision fp32.")
 
 
 def _unsaved(error: OSError, run: Path) -> str:
@@ -176,5 +178,6 @@ def _finished(trained: Trained, session: Session, screen: Screen) -> None:
     if verdict != "OK":
         screen.tell(str(outcome.record["reason"]), 2)
     data = quoted(session.request.data) if session.source.labels is not None else "LABELLED_DATA"
-    screen.say(f"Did it help? Labels make that measurable:  byol evaluate {run} {data}")
+    protocol = suggested(session.source) if session.source.labels is not None else ""
+    screen.say(f"Did it help? Labels make that measurable:  byol evaluate {run} {data}{f' --protocol {protocol}' * bool(protocol)}")
     screen.say(f"Or look at it:                             byol report {run}")

@@ -51,7 +51,7 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
     if saved:
         screen.tell(", ".join(saved), 7, "Saved:")
         screen.say(f"Next: byol report {quoted(run)}")
-    elif options.encoder == "pixels" or options.encoder.startswith("random:"):
+    elif options.encoder in ("pixels", "counts") or options.encoder.startswith("random:"):
         screen.say(f"Next: byol train {quoted(options.data)}")
     else:
         screen.say(f"Next: byol embed {quoted(options.encoder)} {quoted(options.data)} --out features.parquet")
@@ -121,7 +121,7 @@ def embed(options: Embed, screen: Screen) -> int:
         progress=screen.progress,
     )
     screen.clear()
-    screen.say(f"{out}: {written.images:,} vectors, each with the name of its image")
+    screen.say(f"{out}: {written.images:,} vectors, each with the name of its {written.words.one}")
     if written.skipped:
         first = written.skipped[0]
         screen.tell(f"{len(written.skipped):,} files left out (first: {first.name}: {first.reason})", 2, "  ")

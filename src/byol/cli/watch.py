@@ -18,8 +18,8 @@ COLOURS = {"OK": "green", "WARN": "yellow", "COLLAPSED": "bold red"}
 class Watch:
     """A `byol.training.Watcher` that draws on a screen."""
 
-    def __init__(self, screen: Screen, plan: Plan, *, resumed: bool = False) -> None:
-        self.screen, self.plan, self.resumed = screen, plan, resumed
+    def __init__(self, screen: Screen, plan: Plan, *, resumed: bool = False, rate: str = "img/s") -> None:
+        self.screen, self.plan, self.resumed, self.rate = screen, plan, resumed, rate
         self.meter: Meter | None = None  # begins with the first step: loading is not training
         self.record: Record = {}
         self._verdict = "OK"
@@ -85,7 +85,7 @@ class Watch:
     def _speed(self) -> list[str]:
         assert self.meter is not None
         s = self.plan.settings
-        return self.meter.speed(" img/s", times=s.batch_size * s.accumulate)
+        return self.meter.speed(f" {self.rate}", times=s.batch_size * s.accumulate)
 
     def _numbers(self) -> list[str]:
         """loss, and the rates that change."""

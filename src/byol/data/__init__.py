@@ -10,13 +10,28 @@ from byol.data.decode import read_image
 from byol.data.doctor import describe, doctor
 from byol.data.doctor_report import DoctorReport
 from byol.data.labels import splits
-from byol.data.memory import load_memory
+from byol.data.memory import MAX_BYTES, load_memory
 from byol.data.named import names, splits_of
 from byol.data.open import open_source
 from byol.data.parallel import cores, threads
 from byol.data.patience import Waited
+from byol.data.recordings import stretches
 from byol.data.shards import present
-from byol.data.source import Headers, Kind, Metric, Official, Reader, Skipped, Source, Unreadable, shown
+from byol.data.source import (
+    WORDS,
+    Headers,
+    Kind,
+    Metric,
+    Modality,
+    Official,
+    Reader,
+    Skipped,
+    Source,
+    Unreadable,
+    Words,
+    channels_of,
+    shown,
+)
 from byol.data.statistics import Statistics, statistics
 from byol.data.transfer_sets import is_transfer, open_transfer, transfer_names
 
@@ -24,12 +39,15 @@ if TYPE_CHECKING:
     from byol.data.loader import HostBatch, HostBatches, ids_at, steps_per_epoch
 
 __all__ = [
+    "MAX_BYTES",
+    "WORDS",
     "DoctorReport",
     "Headers",
     "HostBatch",
     "HostBatches",
     "Kind",
     "Metric",
+    "Modality",
     "Names",
     "Official",
     "Reader",
@@ -38,6 +56,8 @@ __all__ = [
     "Statistics",
     "Unreadable",
     "Waited",
+    "Words",
+    "channels_of",
     "cores",
     "describe",
     "doctor",
@@ -54,6 +74,7 @@ __all__ = [
     "splits_of",
     "statistics",
     "steps_per_epoch",
+    "stretches",
     "threads",
     "transfer_names",
 ]

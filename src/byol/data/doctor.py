@@ -14,7 +14,7 @@ from byol.data.doctor_report import DoctorReport, Duplicates, Sizes
 from byol.data.labels import splits
 from byol.data.open import Spec, open_source
 from byol.data.parallel import each
-from byol.data.source import Headers, Progress, Source, Unreadable
+from byol.data.source import Headers, Progress, Source, Unreadable, channels_of
 from byol.data.statistics import Moments, combine, moments
 
 SMALL: Final = 32  # pixels; a random crop of a smaller side shows nearly nothing
@@ -68,24 +68,23 @@ def _report(source: Source, looks: list[_Look]) -> DoctorReport:
         unreadable=tuple(source.skipped),
         ignored=source.ignored,
         notes=source.notes,
+        modality=source.modality,
     )
     if not looks:
         return report
     parts = [look.moments for look in looks]
     total = combine(parts, source.dtype)
+    report = replace(report, low=min(p.low for p in parts), high=max(p.high for p in parts), mean=total.mean, std=total.std)
+    report = replace(report, classes=_classes(source), unlabelled=0 if source.labels is None else int((source.labels < 0).sum()))
+    if source.modality != "image":  # sizes, copies and flat colours are a matter of pictures
+        return replace(report, silent=int((np.ptp(np.stack([p.mean for p in parts]), axis=0) == 0).sum()))
     span = total.high - total.low
     return replace(
         report,
         sizes=_sizes(parts),
-        low=min(p.low for p in parts),
-        high=max(p.high for p in parts),
-        mean=total.mean,
-        std=total.std,
         small=sum(min(p.height, p.width) < SMALL for p in parts),
         flat=sum(float(np.sqrt(p.var).max()) < FLAT * span for p in parts),
         duplicates=_duplicates(source, looks),
-        classes=_classes(source),
-        unlabelled=0 if source.labels is None else int((source.labels < 0).sum()),
     )
 
 
@@ -140,10 +139,10 @@ def _duplicates(source: Source, looks: list[_Look]) -> Duplicates:
 
 def describe(source: Source) -> str:
     """One line on a source: "4,316 images (1 skipped), RGB, 8 bit, 320x240, 5 classes"."""
-    parts = [f"{len(source):,} images" + (f" ({len(source.skipped):,} skipped)" if source.skipped else "")]
-    parts.append({1: "grey", 3: "RGB"}.get(source.channels, f"{source.channels} channels"))
+    parts = [f"{len(source):,} {source.words.many}" + (f" ({len(source.skipped):,} skipped)" if source.skipped else "")]
+    parts.append(channels_of(source))
     parts.append({"uint8": "8 bit", "uint16": "16 bit", "float32": "float"}[source.dtype])
-    if len(source.headers):
+    if len(source.headers) and source.modality == "image":
         size = f"{int(np.median(source.headers.width))}x{int(np.median(source.headers.height))}"
         parts.append(size if source.headers.one_size() else f"median {size}")
     if source.labels is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from byol.data.source import Depth, Skipped, shown
+from byol.data.source import WORDS, Depth, Modality, Skipped, shown
 
 _WIDTH: Final = 80
 _TEXT: Final = 13  # column where the text of a row starts
@@ -61,6 +61,8 @@ class DoctorReport:
     duplicates: Duplicates = field(default_factory=Duplicates)
     classes: dict[str, int] = field(default_factory=dict)  # images per class; empty: no labels
     unlabelled: int = 0  # images without a label where others have one
+    modality: Modality = "image"  # of another: no sizes, copies and flat images
+    silent: int = 0  # neurons of a recording that never change
 
     def doubts(self) -> list[str]:
         """What speaks against using the data as it is, worst first; empty when nothing does."""
@@ -73,7 +75,8 @@ class DoctorReport:
             (copies > 0.05 * self.images, f"{_share(copies, self.images)} copies of others"),
             (self.flat > 0.01 * self.images, f"{_share(self.flat, self.images)} of nearly one colour"),
             (small > 0.05 * self.images, f"{_share(small, self.images)} with a side below 32 pixels"),
-            (self.images < 100, f"only {self.images:,} images: more would help most"),
+            (self.silent, f"{_some(self.silent, 'neuron')} that never change{'s' * (self.silent == 1)}"),
+            (self.images < 100, f"only {self.images:,} {WORDS[self.modality].many}: more would help most"),
         )
         return [text for hit, text in checks if hit]
 
@@ -82,14 +85,14 @@ class DoctorReport:
         if self.images == 0:
             return f"Not usable: none of {len(self.unreadable):,} images can be decoded."
         if self.images < 2:
-            return "Not usable: a single image has nothing to be told apart from."
+            return f"Not usable: a single {WORDS[self.modality].one} has nothing to be told apart from."
         doubts = self.doubts()
         return f"Usable, but {'; '.join(doubts)}." if doubts else "Good to go."
 
     def lines(self) -> list[str]:
         """The report at 80 columns; the last line or lines are the verdict."""
         where = f" in {self.folders:,} folder{'s' * (self.folders != 1)}" if self.folders else ""
-        title = f"{_some(self.images, 'image')}{where}, {_bytes(self.bytes)}"
+        title = f"{_some(self.images, WORDS[self.modality].one)}{where}, {_bytes(self.bytes)}"
         fits = len(shown(self.spec)) + 2 + len(title) <= _WIDTH
         top = [f"{shown(self.spec)}  {title}"] if fits else [*textwrap.wrap(shown(self.spec), _WIDTH), f"  {title}"]
         return [*top, *_layout(list(self._cells())), *textwrap.wrap(self.verdict(), _WIDTH)]
@@ -98,13 +101,17 @@ class DoctorReport:
         """(label, text) in the order in which they are shown."""
         if self.sizes is not None:
             yield "sizes", _size_text(self.sizes)
-        yield "formats", _counts(self.formats)
-        yield "channels", self._channels_text()
+        if self.modality == "image":
+            yield "formats", _counts(self.formats)
+            yield "channels", self._channels_text()
+        else:
+            yield WORDS[self.modality].channels, f"{self.channels:,}"
         yield "depth", _DEPTHS[self.dtype]
         if self.dtype != "uint8" and self.images:
             yield "values", f"{self.low:,.6g} to {self.high:,.6g}"
-        yield "unreadable", _unreadable_text(self.unreadable)
-        yield "duplicates", _duplicates_text(self.duplicates)
+        if self.modality == "image":
+            yield "unreadable", _unreadable_text(self.unreadable)
+            yield "duplicates", _duplicates_text(self.duplicates)
         yield "labels", self._labels_text()
         if self.flat:
             yield "flat", f"{_some(self.flat, 'image')} of nearly one colour"

@@ -15,6 +15,7 @@ from byol.data.encoded import GIVE
 from byol.data.folder import open_folder
 from byol.data.lists import open_list
 from byol.data.named import known, names, open_named
+from byol.data.recordings import is_recording, open_recording
 from byol.data.shards import is_shards, open_shards
 from byol.data.source import Pixels, Progress, Source, shown
 from byol.data.transfer_sets import is_transfer, open_transfer
@@ -32,7 +33,7 @@ def open_source(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> Source:
-    """A folder, archive, list, tar shards, .npz/.npy, name, array, or (array, classes) -> its source; ValueError with one sentence.
+    """A folder, archive, list, tar shards, .npz/.npy, recording, name, array, or (array, classes) -> its source, or ValueError.
 
     Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
     each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
@@ -70,7 +71,7 @@ def _open_file(spec: str, path: Path, limit: int | None, progress: Progress | No
         raise ValueError(f"{spec} cannot be read ({(error.strerror or 'unknown error').lower()})") from error
     form = sniff.format_of(head)
     if form == "NPY" or _holds_arrays(path, head):
-        return open_array_file(spec, path, limit=limit)
+        return (open_recording if is_recording(path) else open_array_file)(spec, path, limit=limit)
     if is_archive(path):
         return open_archive(spec, path, limit=limit, progress=progress)
     if head[:4] == b"PAR1" or (path.suffix.lower() in _LISTS and head):
@@ -81,7 +82,7 @@ def _open_file(spec: str, path: Path, limit: int | None, progress: Progress | No
 
 
 def _holds_arrays(path: Path, head: bytes) -> bool:
-    """True for an .npz, also for one with another name that holds x alone or x and y."""
+    """True for an .npz (see `recordings.is_recording`), also for one with another name that holds x alone or x and y."""
     if not head.startswith(b"PK"):
         return False
     if path.suffix.lower() == ".npz":

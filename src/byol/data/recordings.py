@@ -1,93 +1,137 @@
 """Recordings of neurons: spike counts in bins of time, with trials or a clock, and what the animal did meanwhile.
 
 An .npz of reaches holds x (bins, neurons), y (bins,) the direction of the reach and trial_lengths; one of sleep holds rates
-(bins, neurons) and state (bins,). Other files: x, y and perhaps groups and times as for images.
+(bins, neurons) and state (bins,). Other files: x, y and perhaps groups (the trial of each bin) and times (in bins).
+A sample is a bin, an image of one place whose channels are the neurons: (1, 1, neurons).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from byol.data.arrays import keys_of, load_one
-from byol.data.source import Ids
+from byol.data.arrays import ArrayReader, keys_of, load_one
+from byol.data.compact import Names
+from byol.data.decode import npy_shape
+from byol.data.labels import Labels, from_values
+from byol.data.source import Headers, Ids, Kind, Source
 
-Counts = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """Bins in the order of time, trial after trial."""
-
-    counts: Counts  # (N, neurons) spikes in each bin
-    groups: Ids  # (N,) the trial of each bin; all 0 where there are no trials
-    times: Ids | None  # (N,) bins since the beginning; None where that is known within a trial alone
-    labels: Ids | None  # (N,) direction of the reach, or state; None: not said
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    def bounds(self) -> tuple[Ids, Ids]:
-        """(N,), (N,): the first and the last bin of the trial of each bin."""
-        starts = np.flatnonzero(np.diff(self.groups, prepend=self.groups[0] - 1))
-        ends = np.append(starts[1:], len(self)) - 1
-        trial = np.cumsum(np.isin(np.arange(len(self)), starts)) - 1
-        return starts[trial], ends[trial]
+_COUNTS: Final = ("x", "rates")
+_LABELS: Final = ("y", "state")
 
 
-def open_recording(path: str | Path) -> Recording:
-    """The recording in an .npz; ValueError with one sentence for anything else."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}; give the .npz of a recording")
+def is_recording(path: Path) -> bool:
+    """True for an .npz whose x or rates has two axes, by its header alone."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next((f"{key}.npy" for key in _COUNTS if f"{key}.npy" in archive.namelist()), None)
+            if name is None:
+                return False
+            with archive.open(name) as member:
+                return len(npy_shape(cast(BinaryIO, member), archive.getinfo(name).file_size)[0]) == 2
+    except Exception:  # damaged, or another kind of file: whoever opens it says how
+        return False
+
+
+def open_recording(spec: str, path: Path, *, limit: int | None = None) -> Source:
+    """The bins in an .npz in the order of time, trial after trial; ValueError with one sentence for what cannot be used.
+
+    `groups` are trials, None where there are none: then `times` are bins since the beginning, if the file says nothing else.
+    `limit` keeps the first bins.
+    """
     keys = keys_of(path)
-    found = {name: load_one(path, name) for name in keys if name in ("x", "rates", "y", "state", "trial_lengths", "groups", "times")}
-    counts = found.get("x", found.get("rates"))
-    if counts is None or counts.ndim != 2 or 0 in counts.shape or counts.dtype.kind not in "iuf":
-        raise ValueError(f"{path} has no spike counts; save them as x, (bins, neurons)")
-    n = len(counts)
+    known: tuple[str, ...] = (*_COUNTS, *_LABELS, "trial_lengths", "groups", "times")
+    found = {name: load_one(path, name) for name in known if name in keys}
+    counts = _counts(spec, next((found[name] for name in _COUNTS if name in found), None))
+    n, neurons = counts.shape
+    groups = _groups(spec, found, n)
+    times = _whole(spec, "times", found, n)
+    if groups is None and times is None:
+        times = np.arange(n)
+    labels = next((_whole(spec, name, found, n) for name in _LABELS if name in found), None)
+    named = Labels() if labels is None else from_values(labels.tolist())
+    source = Source(
+        spec=spec,
+        names=Names.of(map(str, range(n))),
+        reader=ArrayReader("NHWC", "float32", x=counts[:, None, None]),
+        channels=neurons,
+        dtype="float32",
+        labels=named.values,
+        classes=list(named.classes),
+        skipped=[],
+        kind="array",
+        headers=_headers(n, neurons),
+        notes=(_told(groups, times),),
+        groups=groups,
+        times=times,
+        modality="recording",
+    )
+    return source if limit is None or limit >= n else _first(source, limit)
+
+
+def stretches(source: Source) -> tuple[Ids, Ids]:
+    """(N,), (N,): the first and the last row of the trial of each row; where times are known, of its part without a gap."""
+    n = len(source)
+    begins = np.zeros(n, bool)
+    begins[:1] = True
+    if source.groups is not None:
+        begins[1:] |= np.diff(source.groups) != 0
+    if source.times is not None:
+        begins[1:] |= np.diff(source.times) != 1
+    starts = np.flatnonzero(begins)
+    ends = np.append(starts[1:], n) - 1
+    part = np.cumsum(begins) - 1
+    return starts[part], ends[part]
+
+
+def _counts(spec: str, values: npt.NDArray[np.generic] | None) -> npt.NDArray[np.float32]:
+    if values is None or values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "iuf":
+        raise ValueError(f"{spec} has no spike counts; save them as x, (bins, neurons)")
+    counts = np.ascontiguousarray(values, np.float32)
+    bad = np.flatnonzero(~np.isfinite(counts).all(1))
+    if len(bad):  # without them their neighbours would no longer be neighbours
+        raise ValueError(
+            f"{spec}: the counts of {len(bad):,} bins are not finite (first: bin {bad[0]:,}); mend them, or leave their trials out"
+        )
+    return counts
+
+
+def _groups(spec: str, found: dict[str, npt.NDArray[np.generic]], n: int) -> Ids | None:
     lengths = found.get("trial_lengths")
-    groups = _whole(path, "groups", found, n)
-    if lengths is not None:
-        if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or lengths.min(initial=1) < 1 or int(lengths.sum()) != n:
-            raise ValueError(f"{path}: trial_lengths do not add up to the {n:,} bins of x; give the bins of each trial, in order")
-        groups = np.repeat(np.arange(len(lengths)), lengths.astype(np.int64))
-    times = _whole(path, "times", found, n)
-    labels = _whole(path, "y" if "y" in found else "state", found, n)
-    if groups is None:
-        groups, times = np.zeros(n, np.int64), np.arange(n) if times is None else times
-    return Recording(np.ascontiguousarray(counts, np.float32), groups, times, labels)
+    if lengths is None:
+        return _whole(spec, "groups", found, n)
+    if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or lengths.min(initial=1) < 1 or int(lengths.sum()) != n:
+        raise ValueError(f"{spec}: trial_lengths do not add up to the {n:,} bins of x; give the bins of each trial, in order")
+    return np.repeat(np.arange(len(lengths)), lengths.astype(np.int64))
 
 
-def _whole(path: Path, name: str, found: dict[str, npt.NDArray[np.generic]], n: int) -> Ids | None:
+def _whole(spec: str, name: str, found: dict[str, npt.NDArray[np.generic]], n: int) -> Ids | None:
     values = found.get(name)
     if values is None:
         return None
     if values.shape != (n,) or values.dtype.kind not in "iu":
-        raise ValueError(f"{path}: {name} is {values.dtype} of shape {values.shape}; give one whole number for each of the {n:,} bins")
+        raise ValueError(f"{spec}: {name} is {values.dtype} of shape {values.shape}; give one whole number for each of the {n:,} bins")
     return values.astype(np.int64)
 
 
-def by_trial(groups: Ids, shares: Sequence[float], *, seed: int) -> list[Ids]:
-    """Rows of each part, whole trials in each, ascending; `shares` of the trials add up to 1."""
-    trials = np.unique(groups)
-    order = np.random.default_rng(seed).permutation(trials)
-    return [np.flatnonzero(np.isin(groups, part)) for part in np.split(order, _cuts(len(trials), shares))]
+def _headers(n: int, neurons: int) -> Headers:
+    one = np.ones(n, np.int32)
+    return Headers(one, one, np.full(n, 4 * neurons, np.int64), 0 * one, (Kind("counts", f"{neurons} neurons", neurons, "float32"),))
 
 
-def in_time(n: int, shares: Sequence[float]) -> list[Ids]:
-    """Rows of each part, one after the other in time: what is tested comes after all that was trained on."""
-    return np.split(np.arange(n), _cuts(n, shares))
+def _told(groups: Ids | None, times: Ids | None) -> str:
+    if groups is not None:
+        return f"spike counts in {len(np.unique(groups)):,} trials" + (", their times known" if times is not None else "")
+    return "spike counts in the order of time, without trials"
 
 
-def _cuts(n: int, shares: Sequence[float]) -> list[int]:
-    if abs(sum(shares) - 1) > 1e-9 or min(shares) <= 0:
-        raise ValueError(f"the shares {', '.join(f'{s:g}' for s in shares)} do not divide the data; give numbers above 0 that add up to 1")
-    cuts = [round(n * c) for c in np.cumsum(shares)[:-1]]
-    if np.diff([0, *cuts, n]).min() < 1:
-        raise ValueError(f"{n} trials or bins are too few for {len(shares)} parts; give a longer recording")
-    return cuts
+def _first(source: Source, limit: int) -> Source:
+    if limit < 1:
+        raise ValueError(f"a limit of {limit} bins leaves nothing; give 1 or more")
+    note = f"the first {limit:,} of {len(source):,} bins"
+    return replace(source.subset(np.arange(limit)), notes=(*source.notes, note))

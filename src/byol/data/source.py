@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,24 @@ Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or flo
 Ids: TypeAlias = npt.NDArray[np.int64]
 Depth: TypeAlias = Literal["uint8", "uint16", "float32"]
 SourceKind: TypeAlias = Literal["folder", "archive", "list", "shards", "array", "digits", "torchvision"]
+Modality: TypeAlias = Literal["image", "recording"]  # what a sample is
 Metric: TypeAlias = Literal["top-1", "mean per class", "11-point mAP"]
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total); a total of 0 is not known yet
+
+
+class Words(NamedTuple):
+    """What samples are called on a screen."""
+
+    one: str
+    many: str
+    rate: str  # so many a second
+    channels: str  # what a sample has several of
+
+
+WORDS: Final[Mapping[str, Words]] = {
+    "image": Words("image", "images", "img/s", "channels"),
+    "recording": Words("bin", "bins", "bins/s", "neurons"),
+}
 
 
 class Unreadable(Exception):
@@ -153,9 +169,15 @@ class Source:
     official: Official | None = None  # validation, metric and several classes an image of a set that papers compare on
     groups: Ids | None = None  # (N,) what each sample is a part of, such as a trial or a clip; -1 = unknown; None: not said
     times: Ids | None = None  # (N,) when it was, in steps of the recording; None: not said
+    modality: Modality = "image"
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def words(self) -> Words:
+        """What its samples are called."""
+        return WORDS[self.modality]
 
     def read(self, index: int, shrink: int = 1) -> Pixels:
         """Sample -> (H, W, C) raw values of `dtype`; raises Unreadable. `shrink`: see `Reader`."""
@@ -225,6 +247,12 @@ def _values(reader: Reader, index: int) -> bytes:
     except Unreadable as error:
         return str(error).encode()
     return str(image.shape).encode() + image.tobytes()
+
+
+def channels_of(source: Source) -> str:
+    """ "RGB", "5 channels", or "187 neurons"."""
+    usual = {1: "grey", 3: "RGB"} if source.modality == "image" else {}
+    return usual.get(source.channels, f"{source.channels} {source.words.channels}")
 
 
 def shown(name: str) -> str:

@@ -91,13 +91,14 @@ def combine(parts: list[Moments], dtype: str) -> Statistics:
     )
 
 
-def statistics(source: Source, *, sample: int = 1024, seed: int = 0) -> Statistics:
-    """Statistics of up to `sample` images, drawn by the seed; unreadable ones are passed over."""
+def statistics(source: Source, *, sample: int | None = None, seed: int = 0) -> Statistics:
+    """Statistics of up to `sample` samples (1024 images, every bin of a recording), drawn by the seed; unreadable ones are passed over."""
     import torch
 
     from byol import rng
 
     n = len(source)
+    sample = sample or (1024 if source.modality == "image" else n)
     rows = rng.permuted(seed, 0, n, torch.arange(min(sample, n)), rng.STREAM_SAMPLE).tolist()
     parts = [p for p in each(lambda i: _moments_or_none(source, i), rows) if p is not None]
     if not parts:

@@ -11,13 +11,13 @@ from functools import partial
 import torch
 from torch import nn
 
-from byol.encoders import norms, resnet, small, timm_nets
+from byol.encoders import mlp, norms, resnet, small, timm_nets
 from byol.encoders.encoder import Encoder, measure_dim
 from byol.encoders.input import Input
 
 
 def load(name: str, *, input: Input, pretrained: bool = False, seed: int = 0, zero_init: bool = False) -> Encoder:
-    """An encoder by name: `resnet18` ... `resnet200x4`, `small`, `small-w16`, any timm name, `timm:NAME`.
+    """An encoder by name: `resnet18` ... `resnet200x4`, `small`, `small-w16`, `mlp`, any timm name, `timm:NAME`.
 
     A suffix replaces batch norm, or standardises weights: `resnet50+gn+ws` (see `byol.encoders.norms`).
     Random weights are drawn on the CPU from `seed`, and torch's own generator stays as it was. `pretrained` takes timm's
@@ -55,7 +55,7 @@ def random_twin(encoder: Encoder, *, seed: int = 0) -> Encoder | None:
 
 def names() -> list[str]:
     """The encoders that are ours; timm's names work as well."""
-    return ["small-w16", "small", "small-w64", *_resnets()]
+    return ["small-w16", "small", "small-w64", *_resnets(), "mlp"]
 
 
 def describe(name: str, *, input: Input | None = None) -> str:
@@ -63,6 +63,8 @@ def describe(name: str, *, input: Input | None = None) -> str:
     base, changes = norms.parse(canonical(name))
     shape = _shape(base, input.size if input else resnet.SMALL_IMAGE + 1)
     other = f"; {changes.describe()}" if changes.describe() else ""
+    if spec := mlp.parse(base):
+        return _of_vectors(base, spec, input) + other
     if shape is None:
         return f"timm's {base.removeprefix('timm:')}, pooled features{other}"
     millions = shape.parameters(input.channels if input else 3, norm=0 if changes.norm == "none" else 2) / 1e6
@@ -73,7 +75,7 @@ def canonical(name: str) -> str:
     """The one spelling of a name: ours, or `timm:NAME`. ValueError, with the nearest names, if there is no such encoder."""
     base, changes = norms.parse(name)
     bare = base.removeprefix("timm:")
-    if bare == base and (resnet.parse(base) or small.parse(base)):
+    if bare == base and (resnet.parse(base) or small.parse(base) or mlp.parse(base)):
         return f"{base}{changes}"
     if timm_nets.is_known(bare):
         return f"timm:{bare}{changes}"
@@ -123,6 +125,8 @@ def _build(name: str, input: Input, zero_init: bool) -> nn.Module:
 def _unchanged(name: str, input: Input, zero_init: bool) -> nn.Module:
     if shape := _shape(name, input.size):
         return resnet.ResNet(shape, channels=input.channels, zero_init=zero_init)
+    if mlp.parse(name) and not zero_init:
+        return mlp.build(name, input.channels * input.size**2)
     if zero_init:
         raise ValueError(f"zero_init is for resnet and small encoders, not {name}; leave it out")
     return timm_nets.build(name.removeprefix("timm:"), input)
@@ -150,7 +154,7 @@ def _timm_name(name: str) -> str:
     if changes != norms.Changes():
         raise ValueError(f"there are no pre-trained weights for {name}: those of {base} are for its batch norms; leave {changes} out")
     spec = resnet.parse(name)
-    if small.parse(name) or (spec and (spec.width > 1 or spec.stem == resnet.STEM_SMALL)):
+    if small.parse(name) or mlp.parse(name) or (spec and (spec.width > 1 or spec.stem == resnet.STEM_SMALL)):
         raise ValueError(f"there are no pre-trained weights for {name}; take resnet18, 34, 50, 101, 152 or a timm name")
     return f"resnet{spec.depth}" if spec else name.removeprefix("timm:")
 
@@ -161,6 +165,14 @@ def _dim(net: nn.Module, input: Input) -> int:
 
 def _resnets() -> list[str]:
     return [f"resnet{depth}{'' if width == 1 else f'x{width}'}" for depth in resnet.DEPTHS for width in (1, 2, 3, 4)]
+
+
+def _of_vectors(name: str, spec: tuple[int, int], input: Input | None) -> str:
+    """The line on a perceptron; without an input for vectors of as many values as it has units."""
+    with torch.device("meta"):  # draws nothing
+        net = mlp.build(name, spec[0] if input is None else input.channels * input.size**2)
+    millions = sum(p.numel() for p in net.parameters()) / 1e6
+    return f"{millions:.2f} M parameters, {spec[0]} features; {spec[1]} hidden layers, for vectors"
 
 
 def _stem(name: str, shape: resnet.Shape, input: Input | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor, nn
 
 
@@ -31,3 +33,16 @@ class Mlp(nn.Module):
         for part in self.net:
             if isinstance(part, nn.Linear | nn.BatchNorm1d):
                 part.reset_parameters()
+
+
+def parse(name: str) -> tuple[int, int] | None:
+    """(width, depth) of `mlp[-wWIDTH][-dDEPTH]`, or None for any other name: units of every layer, features too, and hidden layers."""
+    found = re.fullmatch(r"mlp(?:-w([1-9]\d{0,3}))?(?:-d([1-9]))?", name)
+    return None if found is None else (int(found[1] or 128), int(found[2] or 3))
+
+
+def build(name: str, inputs: int) -> Mlp:
+    """The network of that name for vectors of so many values."""
+    spec = parse(name)
+    assert spec is not None
+    return Mlp(inputs, hidden=spec[0], layers=spec[1], dim=spec[0])

@@ -28,7 +28,7 @@ def preprocess(images: Images, input: Input) -> Tensor:
     """Images of any kind -> (B, C, S, S) float32, normalised.
 
     Paths and bytes are decoded; arrays are (H, W), (H, W, C) or (N, H, W, C), tensors (H, W), (C, H, W) or (N, C, H, W), with
-    raw values as in training. ValueError for anything else.
+    raw values as in training; for an encoder of vectors also (N, C). ValueError for anything else.
     """
     listed = list(images) if isinstance(images, Sequence) and not isinstance(images, str | bytes) else [images]
     if not listed:
@@ -88,6 +88,8 @@ def _adapt_channels(x: Tensor, channels: int) -> Tensor:
 
 def _batch(image: object, input: Input) -> Tensor:
     """One image or an array of them -> (N, C', H, W) raw values."""
+    if input.size == 1 and isinstance(image, np.ndarray | Tensor) and image.ndim == 2 and image.shape[1] == input.channels:
+        image = torch.as_tensor(image)[:, :, None, None]  # vectors, such as bins of a recording
     if isinstance(image, Tensor):
         x = image[(None,) * (4 - image.ndim)]
     else:

@@ -1,6 +1,7 @@
 """Evaluation: (encoder, labelled data) -> scores, each beside its protocol, its baselines and its interval."""
 
 from byol.evaluation import splits as splits
+from byol.evaluation.baselines import RAW as RAW
 from byol.evaluation.baselines import pixels as pixels
 from byol.evaluation.evaluate import evaluate as evaluate
 from byol.evaluation.features import BATCH as BATCH
@@ -18,6 +19,7 @@ from byol.evaluation.probe import Task as Task
 from byol.evaluation.protocols import describe as describe
 from byol.evaluation.protocols import load as load
 from byol.evaluation.protocols import names as names
+from byol.evaluation.protocols import suggested as suggested
 from byol.evaluation.result import Evaluation as Evaluation
 from byol.evaluation.result import Score as Score
 from byol.evaluation.semi import Semi as Semi

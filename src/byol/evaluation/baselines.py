@@ -1,8 +1,10 @@
-"""What features have to beat: the pixels themselves."""
+"""What features have to beat: the pixels themselves, or the counts of a recording."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -11,6 +13,7 @@ from byol.data import Source, statistics
 from byol.encoders import Encoder, Input
 
 LARGEST = 32  # pixels
+RAW: Final[Mapping[str, str]] = {"image": "pixels", "recording": "counts"}  # what raw data are called, by what a sample is
 
 
 class Shrink(nn.Module):
@@ -41,5 +44,5 @@ def plain_input(source: Source) -> Input:
 
 
 def is_baseline(name: str) -> bool:
-    """True for the names of baselines: `pixels` and `random ARCHITECTURE`."""
-    return name == "pixels" or name.startswith(("random ", "random:"))
+    """True for the names of baselines: `pixels`, `counts` and `random ARCHITECTURE`."""
+    return name in RAW.values() or name.startswith(("random ", "random:"))

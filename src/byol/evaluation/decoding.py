@@ -14,97 +14,125 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-DIRECTIONS: Final = 8
+from byol.evaluation import splits
+from byol.evaluation.metrics import DIRECTIONS, near, plane, weighted_f1
+from byol.evaluation.probe import Prediction, Settings, Task, titled
+
 DECAYS: Final = tuple(2.0**k for k in range(-10, 10))
 EPOCHS, RATE = 100, 0.01
+_HOW: Final = f"{EPOCHS} steps of AdamW, decay chosen"
 
-Score = Callable[[Tensor, Tensor], float]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reach:
-    """How often the angle is right, in [0, 1]."""
+    """The protocol: the angle of a reach out of 8 directions, in the order of their names, read as its cosine and sine."""
 
-    acc: float  # off by less than pi / 8: the direction is right
-    delta_acc: float  # off by less than 3 pi / 16
+    held_out: float = 0.125  # share of the training groups to choose the decay by: a tenth of all, as released
 
+    METRICS = ("within pi/8", "within 3pi/16")
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Bins with what is to be read from them."""
+    @property
+    def name(self) -> str:
+        """`reach`, and what is not the default."""
+        return titled("reach", self)
 
-    x: Tensor  # (n, D)
-    y: Tensor  # (n,) int64
+    def describe(self) -> str:
+        """`reach (angle of 8 directions, ...)`"""
+        return f"reach (angle of {DIRECTIONS} directions, linear, {_HOW} on {100 * self.held_out:g} % of train)"
 
+    def settings(self) -> Settings:
+        """How the decay is chosen."""
+        return _settings(self.held_out)
 
-def reach(train: Part, val: Part, test: Part) -> Reach:
-    """The angle of a reach out of 8 directions, read as its cosine and sine."""
+    def predict(self, task: Task) -> Prediction:
+        """Read the angle; a direction's score is the projection on it, greatest where it is right within pi / 8."""
+        if task.classes != DIRECTIONS:
+            what = f"reach reads an angle out of {DIRECTIONS} directions, and the training part has {task.classes}"
+            raise ValueError(f"{what}; give --protocol state")
+        target = plane(task.train_y).to(task.train_x.dtype)
 
-    def loss(out: Tensor) -> Tensor:
-        return (out - _plane(train.y)).square().mean((1, 2)).sum()
+        def loss(out: Tensor, rows: Tensor) -> Tensor:
+            return (out - target[rows]).square().mean((1, 2)).sum()
 
-    found = _chosen(train, val, test, 2, loss, lambda out, y: _off(out, y, math.pi / 8))
-    return Reach(_off(found, test.y, math.pi / 8), _off(found, test.y, 3 * math.pi / 16))
-
-
-def state(train: Part, val: Part, test: Part) -> float:
-    """The weighted F1 of a classifier of states."""
-    classes = int(max(p.y.max() for p in (train, val, test))) + 1
-    counts = train.y.bincount(minlength=classes)
-    weights = (len(train.y) / (classes * counts.clamp_min(1))).to(train.x.dtype)[train.y]
-
-    def loss(out: Tensor) -> Tensor:
-        entropy = -out.log_softmax(2)[:, torch.arange(len(train.y)), train.y]
-        return (weights * entropy).mean(1).sum()
-
-    found = _chosen(train, val, test, classes, loss, lambda out, y: weighted_f1(out.argmax(1), y))
-    return weighted_f1(found.argmax(1), test.y)
+        out, chosen = _read(task, self.held_out, 2, loss, lambda out, y: float(near(out, y, math.pi / 8).double().mean()))
+        return Prediction(out.double().cpu() @ plane(torch.arange(DIRECTIONS)).T, chosen)
 
 
-def weighted_f1(predicted: Tensor, y: Tensor) -> float:
-    """(m,), (m,) classes -> the mean of the F1 of each class that is there, weighted by how often it is."""
-    total = 0.0
-    for c in range(int(y.max()) + 1):
-        hit = int(((predicted == c) & (y == c)).sum())
-        said, there = int((predicted == c).sum()), int((y == c).sum())
-        total += there * 2 * hit / max(1, said + there)
-    return total / len(y)
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The protocol: a classifier of states, each of which counts as much however rare it is."""
+
+    held_out: float = 0.125  # share of the training samples to choose the decay by: a tenth of all, as released
+
+    METRICS = ("weighted F1",)
+
+    @property
+    def name(self) -> str:
+        """`state`, and what is not the default."""
+        return titled("state", self)
+
+    def describe(self) -> str:
+        """`state (linear, ...)`"""
+        return f"state (linear, states balanced, {_HOW} on {100 * self.held_out:g} % of train)"
+
+    def settings(self) -> Settings:
+        """How the decay is chosen."""
+        return _settings(self.held_out)
+
+    def predict(self, task: Task) -> Prediction:
+        """Read the state."""
+        y, every = task.train_y, task.classes
+
+        def loss(out: Tensor, rows: Tensor) -> Tensor:
+            counts = y[rows].bincount(minlength=every)
+            weights = (len(rows) / (every * counts.clamp_min(1))).to(out.dtype)[y[rows]]
+            entropy = -out.log_softmax(2)[:, torch.arange(len(rows), device=y.device), y[rows]]
+            return (weights * entropy).mean(1).sum()
+
+        out, chosen = _read(task, self.held_out, every, loss, lambda out, y: weighted_f1(out.argmax(1), y))
+        return Prediction(out.cpu(), chosen)
 
 
-def _plane(directions: Tensor) -> Tensor:
-    """(n,) 0 .. 7 -> (n, 2) cosine and sine."""
-    angle = directions * (2 * math.pi / DIRECTIONS)
-    return torch.stack([angle.cos(), angle.sin()], 1)
+def _settings(held_out: float) -> Settings:
+    return {
+        "solver": f"AdamW, rate {RATE:g}, {EPOCHS} steps on all samples",
+        "features": "standardised by the training set",
+        "decays": f"{min(DECAYS):.3g} to {max(DECAYS):g}, {len(DECAYS)} values",
+        "held_out": held_out,
+    }
 
 
-def _off(out: Tensor, directions: Tensor, most: float) -> float:
-    """(n, 2), (n,) -> the share of angles that are off by less than `most`."""
-    gap = torch.atan2(out[:, 1], out[:, 0]) - directions * (2 * math.pi / DIRECTIONS)
-    gap = torch.remainder(gap + math.pi, 2 * math.pi) - math.pi
-    return float((gap.abs() < most).double().mean())
+def _read(
+    task: Task, held_out: float, width: int, loss: Callable[[Tensor, Tensor], Tensor], score: Callable[[Tensor, Tensor], float]
+) -> tuple[Tensor, Settings]:
+    """(m, width): what the readout says of the test samples whose decay has the best validation score, the least of equal ones; and how.
 
-
-def _chosen(train: Part, val: Part, test: Part, out: int, loss: Callable[[Tensor], Tensor], score: Score) -> Tensor:
-    """(m, out): what the readout says of the test bins whose decay has the best validation score; the least of equal ones.
-
-    `loss`: (decays, n, out) -> the sum over decays of their losses.
+    `loss`: (decays, n, width) of some (n,) rows of the training set -> the sum over decays of their losses.
     """
-    mean, std = train.x.mean(0), train.x.std(0).clamp_min(1e-6)
-    train_x, val_x, test_x = ((p.x - mean) / std for p in (train, val, test))
-    # One readout for each decay, learning side by side; no gradient of one passes through another.
-    weight = nn.Parameter(train_x.new_zeros(len(DECAYS), train_x.shape[1], out))
-    bias = nn.Parameter(train_x.new_zeros(len(DECAYS), 1, out))
-    keep = 1 - RATE * train_x.new_tensor(DECAYS)[:, None, None]  # AdamW's decay; the greatest of them end beyond all bounds
+    y = task.train_y.cpu().numpy()
+    kept, out = (torch.from_numpy(p) for p in splits.held_out(y, held_out, seed=task.seed, ties=splits.ties_of(task.train)))
+    rows, val = kept.to(task.train_x.device), (out if len(out) else kept).to(task.train_x.device)
+    mean, std = task.train_x[rows].mean(0), task.train_x[rows].std(0).clamp_min(1e-6)
+    train_x, val_x, test_x = ((x - mean) / std for x in (task.train_x[rows], task.train_x[val], task.test_x))
+    weight, bias = _readouts(train_x, width, lambda said: loss(said, rows))
+    with torch.no_grad():
+        scores = [score(said.nan_to_num(), task.train_y[val]) for said in val_x @ weight + bias]
+        best = max(range(len(DECAYS)), key=scores.__getitem__)
+        found = test_x @ weight[best] + bias[best]
+    return found, {"weight_decay": DECAYS[best], "weight_decay_chosen": f"{len(out)} held out"}
+
+
+def _readouts(x: Tensor, width: int, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """(n, D) -> weights (decays, D, width) and biases (decays, 1, width), learning side by side, each from its own loss alone."""
+    weight = nn.Parameter(x.new_zeros(len(DECAYS), x.shape[1], width))
+    bias = nn.Parameter(x.new_zeros(len(DECAYS), 1, width))
+    keep = 1 - RATE * x.new_tensor(DECAYS)[:, None, None]  # AdamW's decay; the greatest of them end beyond all bounds
     optimizer = torch.optim.AdamW([weight, bias], lr=RATE, weight_decay=0.0)
     for _ in range(EPOCHS):
         optimizer.zero_grad()
-        loss(train_x @ weight + bias).backward()  # type: ignore[no-untyped-call]
+        loss(x @ weight + bias).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             weight.mul_(keep)
             bias.mul_(keep)
         optimizer.step()
-    with torch.no_grad():
-        scores = [score(said.nan_to_num(), val.y) for said in val_x @ weight + bias]
-        best = max(range(len(DECAYS)), key=scores.__getitem__)
-        found: Tensor = test_x @ weight[best] + bias[best]
-    return found
+    return weight.detach(), bias.detach()

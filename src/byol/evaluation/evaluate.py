@@ -18,13 +18,16 @@ from byol.encoders import Encoder
 from byol.evaluation import protocols as named
 from byol.evaluation import splits
 from byol.evaluation.accuracy import hits
-from byol.evaluation.baselines import Shrink, pixels, plain_input
+from byol.evaluation.baselines import RAW, Shrink, pixels, plain_input
 from byol.evaluation.features import BATCH, Features, Precision, Progress, extract
+from byol.evaluation.finetune import FineTune
 from byol.evaluation.intervals import over_draws, wilson
 from byol.evaluation.labelled import Parts, divide, in_classes_of, several, with_labels
-from byol.evaluation.metrics import interval, measured
+from byol.evaluation.linear_sgd import LinearSgd
+from byol.evaluation.metrics import SHARES, Measure, interval, measured
 from byol.evaluation.probe import Prediction, Probe, Settings, Task
 from byol.evaluation.result import Evaluation, Score
+from byol.evaluation.semi import Semi
 from byol.evaluation.transfer import SIZE, Transfer, uncropped
 
 Subject = tuple[str, Encoder | None]  # name and encoder; None: the pixels of what the last encoder sees
@@ -113,8 +116,9 @@ def evaluate(
 ) -> list[Evaluation]:
     """Scores of every subject under every protocol with every share of the training labels: same split, same draws, same images.
 
-    Without `test`, a stratified fifth of `train` tests. `draws` are of shares below 1. `workers` processes decode for
-    protocols that train on crops; None: none on a CPU, which they would take it from, else one per core up to 8.
+    Without `test`, a stratified fifth of `train` tests: of whole groups where samples have them, the last in time where times are
+    known. `draws` are of shares below 1. `workers` processes decode for protocols that train on crops; None: none on a CPU, which
+    they would take it from, else one per core up to 8.
     Of several processes the first one gets the scores and the others nothing.
     Raises ValueError in one sentence when data, labels or settings cannot be used.
     """
@@ -165,7 +169,12 @@ def _probes(protocols: Sequence[str | Probe], names: Sequence[str], labels: int,
 
 
 def _usable(probes: Sequence[Probe], labels: Sequence[float], train: Source, test: Source | None) -> None:
-    """ValueError for what cannot be done where images have several classes."""
+    """ValueError for what cannot be done with these data."""
+    if train.modality != "image" and (of_images := next((p.name for p in probes if _needs_images(p)), None)):
+        raise ValueError(f"{of_images} is for images, and {train.spec} is a {train.modality}; give knn, linear, reach or state")
+    if test is not None and train.modality != "image" and (train.modality, train.channels) != (test.modality, test.channels):
+        others = ", ".join(f"{s.spec} has {s.channels} {s.words.channels}" for s in (train, test))
+        raise ValueError(f"{others}: one cannot be tested on the other; give a recording of the same neurons")
     if several(train) is None:
         return
     what = f"the images of {train.spec} have several classes"
@@ -177,6 +186,17 @@ def _usable(probes: Sequence[Probe], labels: Sequence[float], train: Source, tes
         raise ValueError(f"{what}, and no part of them can be held out by class; give the test images")
 
 
+def _needs_images(probe: Probe) -> bool:
+    """Whether it crops them, or is a protocol of image sets."""
+    return isinstance(probe, Semi | FineTune | Transfer) or (isinstance(probe, LinearSgd) and probe.augment)
+
+
+def _metrics(probe: Probe, parts: Parts) -> tuple[Measure, ...]:
+    """Those of the protocol, the first one being its score, or the one of the data."""
+    own: tuple[Measure, ...] = getattr(probe, "METRICS", ())
+    return own or (parts.metric,)
+
+
 def _smaller(encoders: Sequence[Encoder]) -> list[str]:
     """A note where the images are not seen at the size of the paper."""
     size = encoders[-1].input.size
@@ -186,7 +206,8 @@ def _smaller(encoders: Sequence[Encoder]) -> list[str]:
 def _under(probe: Probe, seen: Sequence[_Seen], setting: _Setting, progress: Progress) -> Evaluation:
     """Everything under one protocol."""
     began = time.perf_counter()
-    parts, scores = setting.parts, []
+    parts, scores, source = setting.parts, [], setting.train
+    metrics = _metrics(probe, parts)
     total = len(seen) * sum(map(len, setting.draws.values()))
     done = 0
     for subject in seen:
@@ -196,17 +217,18 @@ def _under(probe: Probe, seen: Sequence[_Seen], setting: _Setting, progress: Pro
                 progress(probe.name, done, total)
                 outcomes.append(_once(probe, subject, setting, rows, progress))
                 done += 1
-            scores.append(_score(subject, share, len(draws[0]), outcomes, parts))
+            scores.append(_score(subject, share, len(draws[0]), outcomes, parts, metrics))
     progress(probe.name, done, total)
     return Evaluation(
         protocol=probe.name,
-        description=probe.describe(),
+        description=probe.describe().replace(RAW["image"], RAW[source.modality]),
         settings=probe.settings() | {"seed": setting.seed},
         train=len(parts.train),
         test=len(parts.test),
         classes=parts.classes,
         split=parts.how,
-        metric=parts.metric,
+        samples=source.words.many,
+        metric=metrics[0],
         scores=scores,
         seconds=round(time.perf_counter() - began, 3),
     )
@@ -234,14 +256,15 @@ def _once(probe: Probe, subject: _Seen, setting: _Setting, rows: Ids, progress: 
     )
 
 
-def _score(subject: _Seen, share: float, n_labels: int, outcomes: Sequence[Prediction], parts: Parts) -> Score:
+def _score(subject: _Seen, share: float, n_labels: int, outcomes: Sequence[Prediction], parts: Parts, metrics: Sequence[Measure]) -> Score:
     """The outcomes of one or more draws, measured on the test labels."""
     y = torch.from_numpy(parts.test_y)
     used = outcomes[0].used
-    top1 = [measured(parts.metric, o.scores, y) for o in outcomes]
-    counted = parts.metric == "top-1"
-    top5 = [float(hits(o.scores, y, 5).double().mean()) for o in outcomes] if counted and parts.classes >= _TOP5_FROM else []
-    of_one = wilson(round(top1[0] * len(y)), len(y)) if counted else interval(parts.metric, outcomes[0].scores, y)
+    metric, *others = metrics
+    top1 = [measured(metric, o.scores, y) for o in outcomes]
+    counted = metric in SHARES
+    top5 = [float(hits(o.scores, y, 5).double().mean()) for o in outcomes] if metric == "top-1" and parts.classes >= _TOP5_FROM else []
+    of_one = wilson(round(top1[0] * len(y)), len(y)) if counted else interval(metric, outcomes[0].scores, y)
     return Score(
         name=subject.name,
         labels=share if used is None else used / len(parts.train),
@@ -252,6 +275,7 @@ def _score(subject: _Seen, share: float, n_labels: int, outcomes: Sequence[Predi
         draws=top1,
         dim=subject.train_x.shape[1],
         settings=_merged([o.settings for o in outcomes]),
+        also={m: sum(measured(m, o.scores, y) for o in outcomes) / len(outcomes) for m in others},
     )
 
 
@@ -267,7 +291,8 @@ def _merged(settings: Sequence[Settings]) -> Settings:
 def _draws(parts: Parts, labels: Sequence[float], draws: int, seed: int) -> dict[float, list[Ids]]:
     """Share of the labels -> the rows of each draw; all labels can be drawn in one way only."""
     every = np.arange(len(parts.train_y))
-    return {s: [every] if s == 1 else [splits.draw_labels(parts.train_y, s, seed=seed, draw=d) for d in range(draws)] for s in labels}
+    drawn = partial(splits.draw_labels, parts.train_y, seed=seed, ties=parts.ties)
+    return {s: [every] if s == 1 else [drawn(s, draw=d) for d in range(draws)] for s in labels}
 
 
 def _encoders(subjects: Sequence[Subject], train: Source) -> list[Encoder]:
@@ -292,7 +317,7 @@ def _rows(found: Features, rows: Ids, name: str, device: str) -> Tensor:
     bad = int((~np.isfinite(x)).any(1).sum())
     if bad:
         why = "its training diverged, or its input is wrong"
-        raise ValueError(f"{name} gives features that are not finite numbers for {bad} of {len(x)} images; {why}")
+        raise ValueError(f"{name} gives features that are not finite numbers for {bad} of {len(x)} samples; {why}")
     return torch.from_numpy(x).to(device)
 
 
@@ -303,4 +328,5 @@ def _unopened(*sources: Source | None) -> list[str]:
 
 def _unlabelled(*sources: Source | None) -> list[str]:
     count = sum(int((s.labels < 0).sum()) for s in sources if s is not None and s.labels is not None)
-    return [f"{count:,} images without a label left out"] if count else []
+    many = next((s.words.many for s in sources if s is not None), "")
+    return [f"{count:,} {many} without a label left out"] if count else []

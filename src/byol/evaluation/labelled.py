@@ -27,6 +27,7 @@ class Parts:
     how: str  # the split in words
     notes: list[str]
     metric: Metric = "top-1"
+    ties: splits.Ties = splits.FREE  # of the training rows
 
 
 def several(source: Source) -> Ids | None:
@@ -74,8 +75,8 @@ def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
         return Parts(rows, test_rows, y_of_several, tested, len(train.classes), f"test set {test.spec}", [], metric)
     assert train.labels is not None
     if test is None:
-        rows, test_rows = splits.stratified(train.labels, TEST_SHARE, seed=seed)
-        test_labels, how = train.labels[test_rows], f"stratified, seed {seed}"
+        rows, test_rows = splits.stratified(train.labels, TEST_SHARE, seed=seed, ties=splits.ties_of(train))
+        test_labels, how = train.labels[test_rows], _how(train, test_rows, seed)
     else:
         assert test.labels is not None
         rows, test_rows, test_labels, how = np.arange(len(train)), np.arange(len(test)), test.labels, f"test set {test.spec}"
@@ -85,18 +86,36 @@ def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
         only = train.classes[there[0]]
         raise ValueError(f"{train.spec} has the one class {only!r}, and telling classes apart needs two; add images of another")
     if not len(test_labels):
-        raise ValueError(f"{train.spec} has one image of every class, so none is left to test with; add images, or give --test")
+        one, more = ("group", "groups") if train.groups is not None else (train.words.one, train.words.many)
+        raise ValueError(f"{train.spec} has one {one} of every class, so none is left to test with; add {more}, or give --test")
     absent = [train.classes[c] for c in np.setdiff1d(test_labels, there)]
+    if absent and test is None:
+        where = "groups" if train.groups is not None else "time"
+        raise ValueError(f"the class {absent[0]!r} of {train.spec} is in the held-out {where} alone, and nothing teaches it; give --test")
     if absent:
         raise ValueError(_unknown(absent, train.spec, "the test set" if test is None else test.spec))
     notes = _untested(train, there, test_labels) if test is None else []
-    return Parts(rows, test_rows, y.astype(np.int64), np.searchsorted(there, test_labels), len(there), how, notes, metric)
+    whose = train if test is None else test
+    if whose.groups is not None or whose.times is not None:
+        notes.append(f"neighbouring {whose.words.many} are alike, and the interval, which takes each for itself, is too narrow")
+    ties = splits.ties_of(train).take(rows)
+    return Parts(rows, test_rows, y.astype(np.int64), np.searchsorted(there, test_labels), len(there), how, notes, metric, ties)
+
+
+def _how(source: Source, test: Ids, seed: int) -> str:
+    """How the test part was taken from the whole, in words."""
+    if source.groups is not None:
+        what = "trials" if source.modality == "recording" else "groups"
+        return f"{len(np.unique(source.groups[test])):,} of {len(np.unique(source.groups)):,} {what}, stratified, seed {seed}"
+    return "the last in time" if source.times is not None else f"stratified, seed {seed}"
 
 
 def _untested(train: Source, there: Ids, test_labels: Ids) -> list[str]:
     names = [train.classes[c] for c in np.setdiff1d(there, test_labels)]
     if not names:
         return []
+    if train.groups is not None or train.times is not None:
+        return [f"not tested, as it is in the training part alone: {', '.join(map(repr, names))}"]
     first = f"{names[0]!r} has" if len(names) == 1 else f"{names[0]!r} and {len(names) - 1} more classes have"
     return [f"{first} a single image, which trains: not tested"]
 

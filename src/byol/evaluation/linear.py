@@ -73,7 +73,7 @@ class Linear:
         """The strength with the most correct held-out samples (of equal ones the lowest cross-entropy), and how it was found."""
         if len(self.grid) == 1:
             return self.grid[0], "given"
-        rounds, how = held_out_rounds(task.train_y, self.held_out, task.seed)
+        rounds, how = held_out_rounds(task.train_y, self.held_out, task.seed, splits.ties_of(task.train))
         if not len(rounds):
             return _UNCHOSEN, how
         at_once = max(1, _BYTES // (_VECTORS * 4 * task.train_x.shape[1] * task.classes))
@@ -84,16 +84,16 @@ class Linear:
         return self.grid[int(best)], how
 
 
-def held_out_rounds(labels: Tensor, share: float, seed: int) -> tuple[Tensor, str]:
+def held_out_rounds(labels: Tensor, share: float, seed: int, ties: splits.Ties = splits.FREE) -> tuple[Tensor, str]:
     """(n,) labels -> (R, n) bool, what each round holds out for choosing, and this in words; R = 0 with too few labels to choose by."""
     y = labels.cpu().numpy()
     if not splits.enough_to_choose(y):
         return torch.zeros(0, len(y), dtype=torch.bool), f"fixed: fewer than {splits.FEWEST} labels per class"
     if len(y) >= _FEW:
         out = torch.zeros(1, len(y), dtype=torch.bool)
-        out[0, torch.from_numpy(splits.held_out(y, share, seed=seed)[1])] = True
+        out[0, torch.from_numpy(splits.held_out(y, share, seed=seed, ties=ties)[1])] = True
         return out, f"{int(out.sum())} held out"
-    fold = torch.from_numpy(splits.folds(y, _FOLDS, seed=seed))
+    fold = torch.from_numpy(splits.folds(y, _FOLDS, seed=seed, ties=ties))
     return fold == torch.arange(_FOLDS)[:, None], f"{_FOLDS} folds"
 
 

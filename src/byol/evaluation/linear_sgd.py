@@ -130,7 +130,7 @@ def _held_out(task: Task) -> Tensor:
     if not splits.enough_to_choose(labels):
         return task.train_y[:0]
     share = min(_HELD_OUT[0], _HELD_OUT[1] / len(labels))
-    return torch.from_numpy(splits.held_out(labels, share, seed=task.seed)[1]).to(task.train_y.device)
+    return torch.from_numpy(splits.held_out(labels, share, seed=task.seed, ties=splits.ties_of(task.train))[1]).to(task.train_y.device)
 
 
 def train(

@@ -1,6 +1,9 @@
-"""What a classifier's scores are worth by the metric that a data set is compared on: top-1, mean per class, or VOC's 11-point mAP."""
+"""What a classifier's scores are worth by the metric that a data set, or a protocol, is compared on: top-1, mean per class ..."""
 
 from __future__ import annotations
+
+import math
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -11,14 +14,23 @@ from byol import rng
 from byol.data import Metric
 from byol.evaluation.accuracy import hits
 
+Measure = Metric | Literal["weighted F1", "within pi/8", "within 3pi/16"]
+SHARES: Final = ("top-1", "within pi/8", "within 3pi/16")  # of samples that came out right
+DIRECTIONS: Final = 8  # of a reach, an eighth of a turn apart
+_NEAR: Final = {"within pi/8": math.pi / 8, "within 3pi/16": 3 * math.pi / 16}
+
 _RESAMPLED = 200  # test sets that the interval of a metric is taken from
 _STREAM = 1 << 20  # of their random numbers: no other purpose counts so far on rng.STREAM_SPLIT
 
 
-def measured(metric: Metric, scores: Tensor, y: Tensor) -> float:
+def measured(metric: Measure, scores: Tensor, y: Tensor) -> float:
     """(m, C) scores and (m,) classes, or (m, C) of 1, 0 and -1, -> the metric in [0, 1]."""
     if metric == "11-point mAP":
         return mean_average_precision(scores, y)
+    if metric == "weighted F1":
+        return weighted_f1(scores.argmax(1), y)
+    if metric in _NEAR:
+        return float(near(scores.to(torch.float64) @ plane(torch.arange(DIRECTIONS)), y, _NEAR[metric]).double().mean())
     right = hits(scores, y).double()
     return float(right.mean() if metric == "top-1" else per_class(right, y).mean())
 
@@ -27,6 +39,28 @@ def per_class(right: Tensor, y: Tensor) -> Tensor:
     """(m,) 1 where a sample came out right, (m,) classes -> the mean of each class that is there."""
     counts = y.bincount()
     return (y.bincount(weights=right.double()) / counts)[counts > 0]
+
+
+def weighted_f1(predicted: Tensor, y: Tensor) -> float:
+    """(m,), (m,) classes -> the mean of the F1 of each class that is there, weighted by how often it is."""
+    total = 0.0
+    for c in range(int(y.max()) + 1):
+        hit = int(((predicted == c) & (y == c)).sum())
+        said, there = int((predicted == c).sum()), int((y == c).sum())
+        total += there * 2 * hit / max(1, said + there)
+    return total / len(y)
+
+
+def plane(directions: Tensor) -> Tensor:
+    """(n,) 0 .. 7 -> (n, 2) float64, cosine and sine of the angle."""
+    angle = directions.to(torch.float64) * (2 * math.pi / DIRECTIONS)
+    return torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def near(out: Tensor, directions: Tensor, most: float) -> Tensor:
+    """(n, 2) cosines and sines up to any length, (n,) 0 .. 7 -> (n,) bool: the angle is off by less than `most`."""
+    gap = torch.atan2(out[:, 1], out[:, 0]) - directions * (2 * math.pi / DIRECTIONS)
+    return (torch.remainder(gap + math.pi, 2 * math.pi) - math.pi).abs() < most
 
 
 def mean_average_precision(scores: Tensor, y: Tensor) -> float:
@@ -53,7 +87,7 @@ def average_precision(scores: NDArray[np.float64], y: NDArray[np.int64]) -> floa
     return float(np.mean([best[np.searchsorted(10 * positives, k * positives[-1])] for k in range(11)]))
 
 
-def interval(metric: Metric, scores: Tensor, y: Tensor) -> tuple[float, float]:
+def interval(metric: Measure, scores: Tensor, y: Tensor) -> tuple[float, float]:
     """The 95 % interval of a metric over test sets: the percentiles of 200 that are drawn, with replacement, from this one."""
     draws = []
     for draw in range(_RESAMPLED):

@@ -65,7 +65,10 @@ def _not_default(probe: object) -> list[tuple[str, object]]:
 
 
 class Probe(Protocol):
-    """A protocol with its settings: trains a classifier on a task and predicts its test images."""
+    """A protocol with its settings: trains a classifier on a task and predicts its test images.
+
+    One that is scored by metrics of its own names them in `METRICS`, the first one being its score.
+    """
 
     @property
     def name(self) -> str:

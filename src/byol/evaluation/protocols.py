@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from byol import asked
+from byol.data import Source
+from byol.evaluation.decoding import Reach, State
 from byol.evaluation.finetune import FineTune
 from byol.evaluation.knn import Knn
 from byol.evaluation.linear import Linear
 from byol.evaluation.linear_sgd import LinearSgd
+from byol.evaluation.metrics import DIRECTIONS
 from byol.evaluation.probe import Probe
 from byol.evaluation.semi import Semi
 from byol.evaluation.transfer import Transfer
 
-_KINDS: dict[str, type[Knn | Linear | LinearSgd | Semi | FineTune | Transfer]] = {
+_KINDS: dict[str, type[Knn | Linear | LinearSgd | Semi | FineTune | Transfer | Reach | State]] = {
     "knn": Knn,
     "linear": Linear,
     "linear-sgd": LinearSgd,
     "semi": Semi,
     "finetune": FineTune,
     "transfer": Transfer,
+    "reach": Reach,
+    "state": State,
 }
 
 
@@ -34,3 +39,10 @@ def describe(name: str) -> str:
 def load(text: str) -> Probe:
     """`NAME` or `NAME:KEY=VALUE,...` -> the protocol; ValueError for what is not there."""
     return asked.read(text, _KINDS, "protocol")
+
+
+def suggested(source: Source) -> str:
+    """The protocol that says most of these data: of a recording `reach` for the 8 directions of its trials, else `state`; "" for images."""
+    if source.modality != "recording":
+        return ""
+    return "reach" if source.groups is not None and len(source.classes) == DIRECTIONS else "state"

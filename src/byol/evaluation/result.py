@@ -25,6 +25,7 @@ class Score:
     draws: list[float]  # top1 of each draw of labels; draw i is the same for everything compared
     dim: int  # features
     settings: Settings = field(default_factory=dict)  # what the protocol chose: l2, k, learning rate
+    also: dict[str, float] = field(default_factory=dict)  # the other metrics of a protocol that has several, in [0, 1]
 
     @property
     def std(self) -> float:
@@ -52,6 +53,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)  # what was left out, and why
     seconds: float = 0.0  # of the protocol
     feature_seconds: float = 0.0  # of computing all features, shared by the protocols
+    samples: str = "images"  # what they are called
     metric: str = "top-1"  # what `top1` and `draws` of the scores are: a data set may have its own
     asked: dict[str, object] = field(default_factory=dict)  # what it was made of: encoder, data, test, labels, draws, seed, limit, ...
 

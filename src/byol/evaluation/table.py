@@ -24,6 +24,7 @@ def lines(e: Evaluation) -> list[str]:
     out = _wrapped(f"{e.description}, {e.train:,} train / {e.test:,} test ({e.split}), {e.metric} %", "")
     for start in range(0, len(shares), at_once):
         out += _block(e, names, shares[start : start + at_once], width)
+        out += _others(e, names, shares[start : start + at_once], width)
     for text in (_legend(e), *e.notes):
         out += _wrapped(text, "  ")
     return out
@@ -73,6 +74,16 @@ def _block(e: Evaluation, names: Sequence[str], shares: Sequence[float], width: 
     return rows
 
 
+def _others(e: Evaluation, names: Sequence[str], shares: Sequence[float], width: int) -> list[str]:
+    """The rows of every other metric of the protocol."""
+    out = []
+    for metric in dict.fromkeys(m for s in e.scores for m in s.also):
+        found = {(s.name, s.labels): s.also.get(metric) for s in e.scores}
+        out.append(f"  {metric} %")
+        out += [_row(_short(name), [_percent(found.get((name, share))) for share in shares], width) for name in names]
+    return out
+
+
 def _row(name: str, cells: Sequence[str], width: int) -> str:
     return f"  {name:<{width}}{''.join(f'{cell:<{_CELL}}' for cell in cells)}".rstrip()
 
@@ -106,6 +117,6 @@ def _gain(scores: Sequence[Score]) -> str:
 def _legend(e: Evaluation) -> str:
     draws = max(len(s.draws) for s in e.scores)
     if draws == 1:
-        return f"+- half the 95 % interval of {e.test:,} test images"
+        return f"+- half the 95 % interval of {e.test:,} test {e.samples}"
     mixed = any(len(s.draws) == 1 for s in e.scores)
     return f"+- deviation over {draws} draws of labels" + ("; with all of them half the 95 % interval" if mixed else "")

@@ -102,7 +102,7 @@ def validation(task: Task) -> tuple[Tensor, str]:
     y = task.train_y.cpu().numpy()
     if not splits.enough_to_choose(y):
         return out, f"fixed: fewer than {splits.FEWEST} labels per class"
-    out[torch.from_numpy(splits.held_out(y, _HELD_OUT, seed=task.seed)[1])] = True
+    out[torch.from_numpy(splits.held_out(y, _HELD_OUT, seed=task.seed, ties=splits.ties_of(task.train))[1])] = True
     return out, f"{int(out.sum())} held out"
 
 

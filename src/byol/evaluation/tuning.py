@@ -140,7 +140,8 @@ def sweep(
     elif not splits.enough_to_choose(task.train_y.cpu().numpy()):
         chosen, how = usual, f"fixed: fewer than {splits.FEWEST} labels per class"
     else:
-        kept, out = map(torch.from_numpy, splits.held_out(task.train_y.cpu().numpy(), held_out, seed=task.seed))
+        y, ties = task.train_y.cpu().numpy(), splits.ties_of(task.train)
+        kept, out = map(torch.from_numpy, splits.held_out(y, held_out, seed=task.seed, ties=ties))
         fit = _fitting(task, plan, kept, batch, paper_norm)
         held = replace(task.train.subset(out.numpy()), labels=None)
         labels = task.train_y.cpu()[out]

@@ -5,8 +5,8 @@ The contract (`Method`): an `nn.Module` made of an encoder and its `Config`; `fo
 
 A class may say more of itself: `VIEWS`, the views it takes (else two); `ROWS`, what else it has to know of every sample; and
 `ROWS_IF_KNOWN`, what it makes use of where the data say it.
-A file may hold `AUTO`, values that go over those of recipe `auto`, and `RECIPES`, recipes of its own (`Preset`), both as
-plain literals, which are read without importing the file.
+A file may hold `AUTO`, values that go over those of recipe `auto` (`AUTO_RECORDING`: for recordings), and `RECIPES`, recipes of its
+own (`Preset`), as plain literals, which are read without importing the file.
 
 How a report shows what a method logs is in `CURVES` of its class; what is not there has a chart under its own name.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -36,10 +35,10 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class View:
-    """One of the views that a method takes: a pipeline of the view plan, and what is different from it."""
+    """One of the views that a method takes: a pipeline of the view plan, as it is or mild."""
 
     of: int = 0  # 0 is T, 1 is T'; a plan of fewer pipelines begins again
-    changes: Mapping[str, float] = field(default_factory=dict)  # fields of `byol.views.Pipeline`
+    mild: bool = False  # changed little; what that means is up to the plan: of an image a large crop, of a recording the bin itself
 
 
 @dataclass(frozen=True)

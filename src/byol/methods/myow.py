@@ -2,8 +2,9 @@
 
 BYOL predicts one view of an image from another; MYOW also predicts another image: the nearest one, among candidates, to what the
 encoder makes of this one. The mined views are predicted one level further, by a second projector and predictor behind the first:
-y = f(x), z = g(y), v = h(z), with q on z for the two augmented views and q_m on v for the mined one. Mined views are only cropped
-mildly and flipped. The weight of mining rises from 0 during the run: a random network's neighbours mean nothing.
+y = f(x), z = g(y), v = h(z), with q on z for the two augmented views and q_m on v for the mined one. Mined views are mild: images
+are only cropped a little and flipped, bins of a recording stay as they are. The weight of mining rises from 0 during the run: a
+random network's neighbours mean nothing.
 
 From the released code, whose candidates come from a second loader: another batch of the same images, where the image itself may
 turn up by chance. Here they are the second mined view of the batch itself, over all processes: no image is decoded twice, the
@@ -47,7 +48,10 @@ RECIPES = {
 }  # fmt: skip
 # In a short run neighbours mean little for long: the weight of recordings, a tenth of that of 800 epochs of images.
 AUTO = {"mined_weight": 0.1}
-_MINED = {"min_area": 0.8, "max_area": 1.0, "jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0}
+# The released code for reaching monkeys, whose mining begins after 10 of 1000 epochs and is full after 110.
+AUTO_RECORDING = {
+    "mined_hidden": 64, "mined_dim": 16, "neighbours": 3, "mined_weight": 0.1, "mined_from": 0.01, "mined_full": 0.11,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,7 @@ class MYOW(nn.Module):
     """Two augmented and two mined views in, the weighted sum of both losses out; `after_step` moves the targets."""
 
     Config = Options
-    VIEWS = (View(0), View(1), View(0, _MINED), View(0, _MINED))
+    VIEWS = (View(0), View(1), View(0, mild=True), View(0, mild=True))
     ROWS_IF_KNOWN = ("groups", "times")
     progress: Tensor
 

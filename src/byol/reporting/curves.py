@@ -28,7 +28,7 @@ CURVES = (
         ("positive_cosine", "negative_cosine"),
         "Cosines",
         "",
-        "Positive: two views of one image; negative: two images. The gap is what was learned.",
+        "Positive: two views of one sample; negative: two samples. The gap is what was learned.",
     ),
     Curve(
         ("online_target_distance",),
@@ -36,11 +36,11 @@ CURVES = (
         "of the online norm",
         "Distance of the two networks' parameters; it closes as τ nears 1.",
     ),
-    Curve(("target_cosine",), "Online and target projection", "cosine", "Of the two views of an image, before the predictor."),
+    Curve(("target_cosine",), "Online and target projection", "cosine", "Of the two views of a sample, before the predictor."),
     Curve(("grad_norm",), "Gradient", "norm", "Of all online parameters, before the optimiser."),
     Curve(("lr",), "Learning rate", "per update", "Warm-up, then half a cosine.", True),
     Curve(("tau",), "Target momentum τ", "per update", "The target keeps this share of itself at every update; 1 at the end."),
-    Curve(("images_per_second",), "Speed", "images/s", "Between two lines of the log.", True),
+    Curve(("images_per_second",), "Speed", "samples/s", "Between two lines of the log.", True),
 )
 _VERDICT = {"left_out", "suspects"}  # the book-keeping of the verdict
 _WORDS = {"OK": "OK", "WARN": "warning", "COLLAPSED": "collapsed"}

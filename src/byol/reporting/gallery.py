@@ -26,7 +26,7 @@ def picture(image: RGB, name: str, class_: str = "") -> Markup:
 def views(rows: list[list[RGB]], count: int, shown: Sample, run: Run) -> Markup:
     """A row for each image: the original, and the views of two epochs."""
     names = [shown.source.names[place] for place in shown.whole]
-    heads = ["image", *(f"epoch {epoch}, view {v}" for epoch in (1, 2) for v in range(1, count + 1))]
+    heads = [shown.data.words.one, *(f"epoch {epoch}, view {v}" for epoch in (1, 2) for v in range(1, count + 1))]
     grid = [tag("span", h, class_="column") for h in heads]
     for name, row in zip(names, rows, strict=True):
         grid += [picture(image, name if i == 0 else f"{name}: {heads[i]}") for i, image in enumerate(row)]
@@ -36,9 +36,10 @@ def views(rows: list[list[RGB]], count: int, shown: Sample, run: Run) -> Markup:
         if isinstance(lines, list)
         else Markup("")
     )
-    said = "Exactly what was drawn for these images in the first two epochs: it follows from the seed, the epoch and the image."
+    w = shown.data.words
+    said = f"Exactly what was drawn for these {w.many} in the first two epochs: it follows from the seed, the epoch and the {w.one}."
     if shown.changed:
-        said = "Drawn as in the first two epochs, by the seed, the epoch and the image's place in the data."
+        said = f"Drawn as in the first two epochs, by the seed, the epoch and the {w.one}'s place in the data."
     table = tag("div", *grid, class_="views", style=f"--columns:{len(heads)}")
     return join([tag("p", said, " ", shown.note, class_="note"), tag("div", tag("div", table, class_="scroll"), described, class_="seen")])
 
@@ -87,9 +88,10 @@ def neighbours(found: Look, queries: int) -> Markup:
 def _said(found: Look) -> Markup:
     n, s = len(found.sample.ids), found.sample
     twin = "; below it, the same network with random weights (seed 0)" if found.random is not None else ""
-    text = f"Left an image, right of it the {NEIGHBOURS} nearest of {number(n)} by the cosine of their features seen from the mean "
-    text += f"(below each) under the trained network ({found.encoder}){twin}. "
-    text += f"The {number(n)} are drawn from all {number(s.total)} by a fixed seed." if n < s.total else "These are all the images."
+    many = s.data.words.many
+    text = f"Left one of the {many}, right of it the {NEIGHBOURS} nearest of {number(n)} by the cosine of their features as seen from "
+    text += f"the mean (below each) under the trained network ({found.encoder}){twin}. "
+    text += f"The {number(n)} are drawn from all {number(s.total)} by a fixed seed." if n < s.total else f"These are all the {many}."
     return join([tag("p", text, " ", s.note, class_="note"), _shares(found)])
 
 
@@ -104,9 +106,8 @@ def _shares(found: Look) -> Markup:
     if not said:
         return Markup("")
     classes = len({int(y) for y in labels if y >= 0})
-    start = (
-        f"Neighbours of the image's own class are marked. Of the 5 nearest neighbours of every labelled image here ({classes} classes), "
-    )
+    one = found.sample.data.words.one
+    start = f"Neighbours of the same class are marked. Of the 5 nearest neighbours of every labelled {one} here ({classes} classes), "
     return tag("p", start, " and ".join(said), " are of the same class. The labels had no part in the training.", class_="note")
 
 
@@ -183,13 +184,14 @@ def _percent(index: int, count: int) -> str:
 
 
 def _spoken(found: Look) -> str:
-    return f"Map of {len(found.sample.ids)} images by their features, {found.flat.method}"
+    return f"Map of {len(found.sample.ids)} {found.sample.data.words.many} by their features, {found.flat.method}"
 
 
 def _words(found: Look) -> str:
-    said = f"{number(len(found.sample.ids))} images, placed so that those with similar features are near each other: {found.flat.method}."
+    many = f"{number(len(found.sample.ids))} {found.sample.data.words.many}"
+    said = f"{many}, placed so that those with similar features are near each other: {found.flat.method}."
     said += " Near is meaningful; the distance between far groups, and their size, is not."
-    return said + " A picture stands for all images in its square; dots show every one, and grow into its picture under the pointer."
+    return said + " A picture stands for all in its square; dots show every one, and grow into its picture under the pointer."
 
 
 def _colours(shown: Sample) -> list[int]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from byol import encoders, exporting, rng, views
+from byol import encoders, exporting, modalities, rng
 from byol.data import Source, Unreadable, open_source
 from byol.encoders import Input
 from byol.evaluation.features import extract
 from byol.reporting.map import Flat, flatten
-from byol.reporting.pictures import RGB, Raw, channels_note, limits, rgb, square
+from byol.reporting.pictures import RGB, Raw, limits, rgb, square
 from byol.reporting.run import Run, listing, mapping, real
 from byol.run import find_device
 
@@ -37,6 +37,7 @@ class Sample:
     """Some images of the run's data, the same for every report."""
 
     source: Source  # of these images alone
+    data: Source  # the whole, from which they are drawn
     ids: list[int]  # of the training data
     pictures: list[RGB]  # square, at most PICTURE wide
     whole: dict[int, Raw]  # a few of the images as they are, by their place in the sample
@@ -46,7 +47,7 @@ class Sample:
     @property
     def note(self) -> str:
         """What to know about the pictures."""
-        return channels_note(self.source.channels, self.source.dtype)
+        return modalities.of(self.source.modality).note(self.source)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def sample(run: Run, most: int, progress: Progress) -> Sample:
     kept: list[int] = []
     pictures: list[RGB] = []
     whole: dict[int, Raw] = {}
+    visible, seen = modalities.of(source.modality).visible, _input(run)
     for done, i in enumerate(drawn):
         progress("Reading images", done, len(drawn))
         try:
@@ -78,11 +80,11 @@ def sample(run: Run, most: int, progress: Progress) -> Sample:
         if len(whole) < _SHOWN and done >= len(drawn) * len(whole) // _SHOWN:
             whole[len(kept)] = image
         kept.append(i)
-        pictures.append(square(rgb(image), PICTURE))
+        pictures.append(square(rgb(visible(image, seen)), PICTURE))
     progress("Reading images", len(drawn), len(drawn))
     if not kept:
         raise Missing(f"None of the images of {run.spec} can be read any more.", f"byol doctor {run.spec}")
-    return Sample(source.subset(kept), kept, pictures, whole, len(source), changed)
+    return Sample(source.subset(kept), source, kept, pictures, whole, len(source), changed)
 
 
 def _source(run: Run) -> tuple[Source, str]:
@@ -113,6 +115,14 @@ def _source(run: Run) -> tuple[Source, str]:
     )
 
 
+def _input(run: Run) -> Input | None:
+    """What the run's encoder sees; None where the plan cannot be understood."""
+    try:
+        return Input.from_json(mapping(run.plan.get("input")))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def _whole(value: object) -> int | None:
     found = real(value)
     return None if found is None else int(found)
@@ -126,15 +136,17 @@ def views_of(run: Run, shown: Sample) -> tuple[list[list[RGB]], int]:
         seen = Input.from_json(mapping(run.plan.get("input")))
         settings = run.settings
         changes = mapping(run.plan.get("views"))
-        plan = views.load(str(settings.get("views")), size=seen.size, channels=seen.channels, **changes)  # type: ignore[arg-type]
+        modality = modalities.of(shown.data.modality)
+        plan = modality.plan(str(settings.get("views")), shown.data, seen.size, takes=None, compiled=None, changes=changes)  # type: ignore[arg-type]
         images, places = list(shown.whole.values()), list(shown.whole)
         ids = torch.tensor([shown.ids[p] for p in places])
         seed = _whole(settings.get("seed")) or 0
-        epochs = [plan.images(plan.host(images, ids, seed, epoch), ids, seed, epoch, seen) for epoch in (0, 1)]
+        epochs = [modality.seen(plan, shown.data, images, ids, seed, epoch, seen) for epoch in (0, 1)]
     except (ValueError, TypeError, KeyError) as error:
         raise Missing(f"The views cannot be drawn again: {error}.", run.says("report")) from None
     rows = []
-    for n, image in enumerate(images):
+    for n, raw in enumerate(images):
+        image = modality.visible(raw, seen)
         low, high = limits(image)
         between = ((low - seen.low) / (seen.high - seen.low), (high - seen.low) / (seen.high - seen.low))
         drawn = [np.moveaxis(v[n].numpy(), 0, 2) for epoch in epochs for v in epoch]

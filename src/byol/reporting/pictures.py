@@ -23,18 +23,6 @@ def visible(image: Raw) -> Raw:
     return image[:, :, [min(c, channels - 1) for c in range(3)]]
 
 
-def channels_note(channels: int, dtype: str) -> str:
-    """How the pictures relate to the data, in a sentence; empty for plain 8-bit grey or RGB."""
-    said = []
-    if channels == 2:
-        said.append("Channel 1 is shown as red, channel 2 as green and blue.")
-    if channels > 3:
-        said.append(f"Channels 1 to 3 of {channels} are shown as red, green and blue.")
-    if dtype != "uint8":
-        said.append(f"The {dtype} values are stretched from the 1st to the 99th percentile of each picture, for the eye only.")
-    return " ".join(said)
-
-
 def limits(image: Raw) -> Limits:
     """The values shown as black and as white: 0 and 255 for 8 bits, else the 1st and 99th percentile of each channel."""
     shown = visible(image)

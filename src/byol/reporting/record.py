@@ -36,14 +36,14 @@ def facts(run: Run) -> Markup:
         if last and not run.finished
         else f"{s.get('epochs')} epochs"
     )
-    steps = f"{number(last.step)} updates of {_batch(run)} images" if last else f"{number(run.steps)} updates planned"
+    steps = f"{number(last.step)} updates of {_batch(run)} {run.words.many}" if last else f"{number(run.steps)} updates planned"
     pairs = [
         (
             "Trained on",
-            f"{number(images)} images",
+            f"{number(images)} {run.words.many}",
             f"{run.spec}" + (f", {number(skipped)} skipped" if skipped else "") + "; labels not used",
         ),
-        ("Network", str(s.get("encoder", "?")), f"{s.get('image_size')} px, {s.get('method')}" + (_dim(run))),
+        ("Network", str(s.get("encoder", "?")), f"{_size(run)}, {s.get('method')}" + (_dim(run))),
         ("Length", done, steps),
         (
             "Time",
@@ -53,6 +53,13 @@ def facts(run: Run) -> Markup:
     ]
     boxes = (tag("div", tag("dt", a), tag("dd", b), tag("dd", c, class_="more")) for a, b, c in pairs)
     return tag("dl", *boxes, class_="facts")
+
+
+def _size(run: Run) -> str:
+    """What the encoder sees of a sample."""
+    if run.words.one == "image":
+        return f"{run.settings.get('image_size')} px"
+    return f"{number(real(mapping(run.plan.get('input')).get('channels')) or 0)} {run.words.channels}"
 
 
 def _batch(run: Run) -> str:
@@ -101,7 +108,7 @@ def data(run: Run) -> Markup:
     if not run.data:
         return missing("There is no data.json in this run, so what it was trained on is known only by name.", run.says("resume"))
     d, skipped = run.data, [mapping(s) for s in listing(run.data.get("skipped"))]
-    kept = f"{number(real(d.get('images')) or 0)} images from {d.get('spec')} ({d.get('kind')})."
+    kept = f"{number(real(d.get('images')) or 0)} {run.words.many} from {d.get('spec')} ({d.get('kind')})."
     parts = [tag("p", kept, tag("br"), tag("small", "fingerprint ", tag("code", str(d.get("fingerprint"))), class_="break"))]
     if not skipped:
         return join([*parts, tag("p", "No file was skipped.", class_="note")])
@@ -119,7 +126,7 @@ def repeat(run: Run) -> Markup:
     rows.append(["data", tag("td", str(run.data.get("fingerprint", "not recorded")), class_="break")])
     if run.encoder.get("sha256"):
         rows.append(["encoder", tag("td", str(run.encoder["sha256"]), class_="break")])
-    said = "The same seed gives the same images, views and steps; on the same machine also the same weights, bit for bit."
+    said = "The same seed gives the same samples, views and steps; on the same machine also the same weights, bit for bit."
     files = [_file("config.json", run.config), _file("plan.json", run.plan), _file("data.json", _brief(run.data))]
     return join([copyable(commands), tag("p", said, class_="note"), table(["", ""], rows, "versions"), *files])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from byol.config import Request
+from byol.data import WORDS, Words
 from byol.stored import parse, read_object
 
 Value = str | int | float | bool | None
@@ -51,6 +52,11 @@ class Run:
     def spec(self) -> str:
         """The data as the user named it."""
         return str(self.request.get("data") or self.data.get("spec") or "DATA")
+
+    @property
+    def words(self) -> Words:
+        """What its samples are called."""
+        return WORDS.get(str(self.data.get("modality")), WORDS["image"])
 
     @property
     def steps(self) -> int:

@@ -44,6 +44,7 @@ class Result:
     notes: list[str]
     published: list[Beside]  # what was published on data of this name
     metric: str = "top-1"
+    samples: str = "images"  # what they are called
 
     @property
     def called(self) -> str:
@@ -86,7 +87,8 @@ def _result(fields: dict[str, object]) -> Result | None:
     data = str(mapping(fields.get("asked")).get("data") or "")
     near = beside(data, classes, protocol, list(dict.fromkeys(s.labels for s in scores)), train=train, test=test)
     notes = [str(n) for n in listing(fields.get("notes"))]
-    return Result(protocol, settings, details, setting, classes, scores, notes, near, str(fields.get("metric") or "top-1"))
+    metric, samples = (str(fields.get(key) or usual) for key, usual in (("metric", "top-1"), ("samples", "images")))
+    return Result(protocol, settings, details, setting, classes, scores, notes, near, metric, samples)
 
 
 def _score(fields: dict[str, object]) -> Score | None:

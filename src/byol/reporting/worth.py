@@ -61,7 +61,7 @@ def _panel(result: Result, labels: float, top: float) -> Markup:
     parts = [_axis(top, bottom, _chance(result)), *(_bar(s, TOP + ROW * i, top) for i, s in enumerate(scores))]
     spoken = "; ".join(f"{s.name} {percent(s.top1)}" for s in scores)
     n = next((s.n_labels for s in scores if s.n_labels), None)
-    title = tag("b", f"{'All' if labels == 1 else share(labels)} of the labels") + tag("small", f" {n:,} images" if n else "")
+    title = tag("b", f"{'All' if labels == 1 else share(labels)} of the labels") + tag("small", f" {n:,} {result.samples}" if n else "")
     svg = tag("svg", *parts, viewBox=f"0 0 {WIDTH} {bottom + BOTTOM}", role="img", aria_label=spoken)
     return tag("figure", tag("div", Markup(title), class_="head"), svg, class_="chart")
 

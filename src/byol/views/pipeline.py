@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,3 @@ class Pipeline:
         value: float = getattr(self, name)
         if not low <= value <= high:
             raise ValueError(f"{name} {value} is not {what}; give a number from {low} to {high}")
-
-
-def field_names() -> list[str]:
-    """The names that `load` takes as changes."""
-    return [f.name for f in fields(Pipeline)]

@@ -106,6 +106,10 @@ class ViewPlan:
                     input.normalise(changed, view[part])
         return tuple(views)
 
+    def from_memory(self, samples: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> tuple[Tensor, ...]:
+        """(N, C, H, W) raw values of all images, (B,) ids on the CPU -> V views of these, as `memory` makes them."""
+        return self.memory(samples[ids.to(samples.device)], ids, seed, epoch, input)
+
     def images(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> Tensor:
         """(V, B, C, S, S) raw crops, (B,) ids -> (V, B, C, S, S) float32 in [0, 1]: the views as a person would look at them."""
         return torch.stack(self._views(crops, ids, seed, epoch, input, lambda x, out: out.copy_(x)))

@@ -6,7 +6,9 @@ options: that the share dropped is drawn for each sample, that what stays is not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Final
 
 import numpy as np
@@ -15,7 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol import rng
+from byol.encoders import Input
+from byol.views.changes import Change, Take, arranged
+from byol.views.words import who
 
+_COLUMNS: Final = 72  # of a description
 # One column each, for good; then one for every neuron: whether it is dropped; its noise; whether it is peppered.
 _SHIFT, _DROP, _SHARE, _NOISE, _SIGMA, _PEPPER, _NEURONS = range(7)
 
@@ -49,32 +55,71 @@ class Pipeline:
         return 3 if self.pepper else 2 if self.noise else 1 if self.drop else 0
 
 
-PLAIN: Final = Pipeline(shift=(0, 0), drop=0.0, noise=0.0)  # the bin itself: what is mined
+PLAIN: Final[Mapping[str, Change]] = {"shift": (0, 0), "drop": 0.0, "noise": 0.0, "pepper": 0.0}  # a mild view: the bin itself
+_PLANS: Final = {"bins": (Pipeline(), Pipeline())}
 
 
+def names() -> list[str]:
+    """The plans that `load` knows."""
+    return list(_PLANS)
+
+
+def load(
+    name: str, first: NDArray[np.int64], last: NDArray[np.int64], *, takes: Sequence[Take] | None = None, **changes: Change
+) -> RecordingViews:
+    """The named plan for bins with (N,) `first` and `last` rows of their trials; `takes` and `changes` as in `byol.views.load`."""
+    if name not in _PLANS:
+        raise ValueError(f"a recording has no views {name!r}; there are {', '.join(names())}")
+    return RecordingViews(name, arranged(name, _PLANS[name], takes, PLAIN, changes), torch.from_numpy(first), torch.from_numpy(last))
+
+
+@dataclass(frozen=True, eq=False)
 class RecordingViews:
-    """(B,) bins -> as many views, (B, neurons) each, as pipelines."""
+    """As many views of a bin as pipelines; a plan as `byol.views.Plan` says."""
 
-    def __init__(self, x: Tensor, first: NDArray[np.int64], last: NDArray[np.int64], pipelines: tuple[Pipeline, ...]) -> None:
-        """`x`: (N, neurons) of zero mean and unit variance per neuron, on any device; (N,) the bounds of each bin's trial."""
-        self.x, self.pipelines = x, pipelines
-        self.first, self.last = torch.from_numpy(first), torch.from_numpy(last)
+    name: str
+    pipelines: tuple[Pipeline, ...]
+    first: Tensor  # (N,) the first row of the trial of each bin, on the CPU
+    last: Tensor  # (N,) the last one
+    compiled: bool = False
 
-    def __call__(self, ids: Tensor, seed: int, epoch: int) -> tuple[Tensor, ...]:
-        """(B,) int64 on the CPU -> views on the device of `x`."""
-        neurons = self.x.shape[1]
+    def from_memory(self, samples: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> tuple[Tensor, ...]:
+        """(N, neurons, 1, 1) raw counts on any device, (B,) ids on the CPU -> views (B, neurons, 1, 1), float32, normalised."""
         out = []
         for number, p in enumerate(self.pipelines):
-            u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + number, ids, _NEURONS + neurons * p.draws())
-            seen = self._shifted(ids, u[:, _SHIFT], p).to(self.x.device)
-            out.append(changed(self.x[seen], u.to(self.x.device), p))
+            u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + number, ids, _NEURONS + samples.shape[1] * p.draws())
+            seen = self._shifted(ids, u[:, _SHIFT], p).to(samples.device, non_blocking=True)
+            x = input.normalise(input.scale(samples[seen]))[:, :, 0, 0]
+            out.append(changed(x, u.to(samples.device, non_blocking=True), p)[:, :, None, None])
         return tuple(out)
+
+    def describe(self) -> list[str]:
+        """One header, and what each view does."""
+        texts = [f"{self.name}: {len(self.pipelines)} view{'s' * (len(self.pipelines) != 1)} of a bin, counts standardised for each neuron"]
+        said = ["; ".join(_said(p)) for p in self.pipelines]
+        texts += [f"{who(len(said))}: {said[0]}"] if len(set(said)) == 1 else [f"view {n}: {text}" for n, text in enumerate(said, 1)]
+        lines = [line for text in texts for line in wrap(text.replace(" %", "\N{NO-BREAK SPACE}%"), _COLUMNS, subsequent_indent="  ")]
+        return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
     def _shifted(self, ids: Tensor, u: Tensor, p: Pipeline) -> Tensor:
         """(B,) bins, (B,) in [0, 1) -> (B,) bins of the same trials; those beyond an end are the end."""
         low, high = p.shift
         moved = ids + low + (u.double() * (high - low + 1)).long()
         return moved.clamp(self.first[ids], self.last[ids])
+
+
+def _said(p: Pipeline) -> Iterator[str]:
+    if p == replace(p, shift=(0, 0), drop=0.0, noise=0.0, pepper=0.0):
+        yield "the bin itself"
+        return
+    if p.shift != (0, 0):
+        yield f"a bin {p.shift[0]:+} to {p.shift[1]:+} of the same trial"
+    if p.pepper:
+        yield f"pepper {100 * p.pepper:g} % ({100 * p.peppered:g} % of the neurons raised by {p.raised:g})"
+    if p.noise:
+        yield f"noise {100 * p.noise:g} % (sigma {p.sigma[0]:g} to {p.sigma[1]:g})"
+    if p.drop:
+        yield f"{'up to ' * p.randomised}{100 * p.share:g} % of the neurons dropped {100 * p.drop:g} %{', the rest scaled up' * p.scaled}"
 
 
 def changed(x: Tensor, u: Tensor, p: Pipeline) -> Tensor:

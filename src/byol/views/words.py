@@ -18,7 +18,7 @@ def describe(plan: ViewPlan) -> list[str]:
     texts = [_header(plan)]
     alike = len(set(plan.pipelines)) == 1
     for number, pipeline in enumerate(plan.pipelines[:1] if alike else plan.pipelines, start=1):
-        texts.append(f"{_who(len(plan.pipelines)) if alike else f'view {number}'}: " + "; ".join(_ops(plan, pipeline)))
+        texts.append(f"{who(len(plan.pipelines)) if alike else f'view {number}'}: " + "; ".join(_ops(plan, pipeline)))
     if plan.color == "channels" and any(p.jitter or p.gray for p in plan.pipelines):
         texts.append(_replaced(plan))
     # A percent sign stays with its number.
@@ -26,7 +26,8 @@ def describe(plan: ViewPlan) -> list[str]:
     return [line.replace("\xa0", " ") for line in lines]
 
 
-def _who(views: int) -> str:
+def who(views: int) -> str:
+    """All of so many views."""
     return {1: "the view", 2: "both views"}.get(views, f"all {views} views")
 
 

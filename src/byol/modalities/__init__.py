@@ -1,0 +1,62 @@
+"""What depends on the kind of data: a module for each, all with the same functions (`Modality`); whoever needs one asks `of`.
+
+What else a new kind needs: its sources (`byol.data.open`), the names of its samples (`byol.data.source.WORDS`), a recipe
+(`byol.recipes.AUTO`), and a baseline (`byol.evaluation.baselines.RAW`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from byol import views
+from byol.data import Modality as Name
+from byol.data import Source
+from byol.encoders import Input
+from byol.modalities import images, recordings
+from byol.views.changes import Change, Take
+
+Raw = NDArray[np.generic]  # (H, W, C)
+
+
+class Modality(Protocol):
+    """The functions of a module; `raw` is a sample as its source reads it."""
+
+    @property
+    def Pipeline(self) -> type:  # a class
+        """The numbers of a view: what can be set."""
+        ...
+
+    def names(self) -> list[str]:
+        """The plans of views that there are."""
+        ...
+
+    def plan(
+        self, name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, changes: Mapping[str, Change]
+    ) -> views.Plan:
+        """The named plan for these data; `takes`, `compiled` and `changes` as in `byol.views.load`."""
+        ...
+
+    def visible(self, raw: Raw, input: Input | None) -> Raw:
+        """(H, W, C) -> the same as a person can look at it, (H', W', C'), in the range of the input."""
+        ...
+
+    def seen(self, plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, seed: int, epoch: int, input: Input) -> Tensor:
+        """Samples of the source and their (B,) ids -> (V, B, C', H', W') in [0, 1]: their views, likewise."""
+        ...
+
+    def note(self, source: Source) -> str:
+        """How these pictures relate to the data, in a sentence; empty where nothing has to be said."""
+        ...
+
+
+_ALL: Final[Mapping[Name, Modality]] = {"image": images, "recording": recordings}
+
+
+def of(name: Name) -> Modality:
+    """The functions for a kind of data."""
+    return _ALL[name]
