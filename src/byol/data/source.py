@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or float32
 Ids: TypeAlias = npt.NDArray[np.int64]
 Depth: TypeAlias = Literal["uint8", "uint16", "float32"]
-SourceKind: TypeAlias = Literal["folder", "archive", "list", "shards", "array", "digits", "torchvision"]
-Metric: TypeAlias = Literal["top-1", "mean per class", "11-point mAP"]
+SourceKind: TypeAlias = Literal["folder", "archive", "list", "shards", "array", "digits", "torchvision", "sound"]
+Metric: TypeAlias = Literal["top-1", "mean per class", "11-point mAP", "mAP"]
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total); a total of 0 is not known yet
 
 
@@ -48,6 +48,15 @@ class Reader(Protocol):
 
         Where that saves work, 1/shrink (2, 4 or 8) of the height and width, rounded up.
         """
+        ...
+
+
+@runtime_checkable
+class WindowReader(Protocol):
+    """A reader of sounds that does not decode all of a clip for a part of it."""
+
+    def window(self, index: int, start: int, frames: int) -> Pixels:
+        """(1, frames, 1), the clip from frame `start` on, which may be below 0; zeros beyond its ends. Raises Unreadable."""
         ...
 
 
@@ -115,10 +124,12 @@ class Official:
     metric: Metric
     val: npt.NDArray[np.bool_]  # (N,) the samples that settings are chosen by
     targets: npt.NDArray[np.int64] | None = None  # (N, C) of several classes an image: 1 there, 0 absent, -1 not counted
+    folds: Ids | None = None  # (N,) 0, 1, ...: each fold is tested on by what was trained on the others; None: there are none
 
     def take(self, rows: npt.NDArray[np.integer]) -> Official:
         """The same for these rows of the source."""
-        return replace(self, val=self.val[rows], targets=None if self.targets is None else self.targets[rows])
+        targets, folds = (None if known is None else known[rows] for known in (self.targets, self.folds))
+        return replace(self, val=self.val[rows], targets=targets, folds=folds)
 
 
 @dataclass(frozen=True)
@@ -161,6 +172,11 @@ class Source:
         """Sample -> (H, W, C) raw values of `dtype`; raises Unreadable. `shrink`: see `Reader`."""
         # Readers of one's own that know no shrinking do not have to.
         return self.reader.read(index) if shrink == 1 else self.reader.read(index, shrink)
+
+    def window(self, index: int, start: int, frames: int) -> Pixels:
+        """Sound -> (1, frames, 1) of it from frame `start` on, zeros beyond its ends; raises Unreadable."""
+        reader, row = (self.reader.reader, int(self.reader.rows[index])) if isinstance(self.reader, Rows) else (self.reader, index)
+        return reader.window(row, start, frames) if isinstance(reader, WindowReader) else cut(reader.read(row), start, frames)
 
     def waited(self) -> list[Waited]:
         """The samples that had to be waited for since this was asked last, in this process."""
@@ -217,6 +233,15 @@ class Source:
             for i in range(len(self)):
                 digest.update(_values(self.reader, i))
         return digest.hexdigest()
+
+
+def cut(clip: Pixels, start: int, frames: int) -> Pixels:
+    """(1, T, C) -> (1, frames, C) from frame `start` on, zeros beyond its ends; a copy."""
+    out = np.zeros((1, frames, clip.shape[2]), clip.dtype)
+    low, high = max(0, start), min(clip.shape[1], start + frames)
+    if low < high:
+        out[:, low - start : high - start] = clip[:, low:high]
+    return out
 
 
 def _values(reader: Reader, index: int) -> bytes:
