@@ -1,23 +1,29 @@
 import io
+import os
 import pickle
 import struct
+import sys
 import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-soundfile = pytest.importorskip("soundfile")
-soxr = pytest.importorskip("soxr")
+pytest.importorskip("soundfile")
+pytest.importorskip("soxr")
 
-from data_files import pixels  # noqa: E402
-from data_files import write as write_image  # noqa: E402
-from sound_files import wave, write  # noqa: E402
+import soundfile
+import soxr
+from data_files import pixels
+from data_files import write as write_image
+from sound_files import wave, write
 
-from byol.data import sound_reader  # noqa: E402
-from byol.data.sounds import is_sounds, open_sounds  # noqa: E402
-from byol.data.source import Unreadable  # noqa: E402
+from byol.data import index, sound_reader
+from byol.data.folder import open_folder
+from byol.data.sounds import is_sounds, open_sounds
+from byol.data.source import Unreadable
 
 
 def opened(path, **options):
@@ -303,3 +309,53 @@ def test_data_without_a_sound_is_refused_in_one_sentence(tmp_path, what):
     (tmp_path / "damaged" / "a.wav").write_bytes(b"")
     with pytest.raises(ValueError, match=rf"{what}.*\. Give a folder with .wav, .flac, .ogg or .mp3 files"):
         opened(tmp_path / what)
+
+
+def test_a_large_folder_of_sounds_is_not_read_again_at_the_same_rate(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(index, "MANY", 3)
+    root = tmp_path / "clips"
+    for i in range(4):
+        write(root / "a" / f"{i}.wav", 900 + i, 8_000)
+    write_image(root / "b" / "cover.png", pixels())
+    for folder in (root, root / "a", root / "b"):
+        os.utime(folder, (1, 1))
+    first = opened(root)
+    opened_files = []
+    monkeypatch.setattr(soundfile, "SoundFile", lambda *args, **options: opened_files.append(args))
+    again = opened(root)
+    assert opened_files == []
+    assert again.fingerprint() == first.fingerprint()
+    assert again.headers.width.tolist() == first.headers.width.tolist() == [1_800, 1_802, 1_804, 1_806]
+    assert again.ignored == first.ignored == 1
+    assert list(open_folder("images", root).names) == ["b/cover.png"]
+    with pytest.raises(AttributeError):  # of what stands for libsndfile here: another rate is read anew
+        opened(root, rate=8_000)
+
+
+@pytest.mark.parametrize("library", ["soundfile", "soxr"])
+def test_a_library_that_is_missing_is_named_in_one_sentence(tmp_path, monkeypatch, library):
+    write(tmp_path / "a.wav", 900, 8_000)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ValueError, match=rf"by {library}, which is not installed; pip install 'byol\[audio\]'"):
+        opened(tmp_path).read(0)
+
+
+def test_a_reader_that_knows_no_windows_is_cut(tmp_path):
+    class Whole:
+        def read(self, index, shrink=1):
+            return np.full((1, 10, 1), index + 1, np.float32)
+
+    write(tmp_path / "a.wav")
+    source = replace(opened(tmp_path), reader=Whole())
+    assert source.window(0, 8, 4).ravel().tolist() == [1, 1, 0, 0]
+
+
+def test_a_rate_that_no_sound_has_is_damage(tmp_path):
+    for rate in (1, 100, 1_000_000, 2_000_000_000):
+        write(tmp_path / f"{rate}.wav", rate=rate)
+    source = opened(tmp_path)
+    assert list(source.names) == ["100.wav", "1000000.wav"]
+    assert {s.reason for s in source.skipped} == {f"a rate of {r:,} Hz, and a sound may have 100 to 1,000,000" for r in (1, 2_000_000_000)}
+    for i in range(2):
+        assert source.read(i).shape[1] == source.headers.width[i]

@@ -16,6 +16,9 @@ from byol.data.open import open_source
 from byol.data.parallel import cores, threads
 from byol.data.patience import Waited
 from byol.data.shards import present
+from byol.data.sound_doctor import SoundReport, doctor_sounds
+from byol.data.sound_sets import is_sound_set, open_sound_set, sound_set_names
+from byol.data.sounds import is_sounds, open_sounds
 from byol.data.source import Headers, Kind, Metric, Official, Reader, Skipped, Source, Unreadable, shown
 from byol.data.statistics import Statistics, statistics
 from byol.data.transfer_sets import is_transfer, open_transfer, transfer_names
@@ -34,6 +37,7 @@ __all__ = [
     "Official",
     "Reader",
     "Skipped",
+    "SoundReport",
     "Source",
     "Statistics",
     "Unreadable",
@@ -41,15 +45,21 @@ __all__ = [
     "cores",
     "describe",
     "doctor",
+    "doctor_sounds",
     "ids_at",
+    "is_sound_set",
+    "is_sounds",
     "is_transfer",
     "load_memory",
     "names",
+    "open_sound_set",
+    "open_sounds",
     "open_source",
     "open_transfer",
     "present",
     "read_image",
     "shown",
+    "sound_set_names",
     "splits",
     "splits_of",
     "statistics",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Waves: TypeAlias = npt.NDArray[np.float32]  # (frames, channels), as stored: mostly in [-1, 1]
 
+RATES: Final = (100, 1_000_000)  # Hz; what says another rate is damaged
 LONGEST: Final = 2**31 - 1  # frames at the rate of the source, which is a day at 24 kHz
 _NO_LENGTH: Final = 2**62  # frames; what libsndfile says where a stream was written without its length
 _SLACK: Final = 64  # bytes that a WAV may lack of what its header says: some programs count wrongly by the header itself
@@ -190,6 +191,8 @@ class _Decoded:
             raise Unreadable("its header does not say how long it is; write it again")
         if not self.frames:
             raise Unreadable("no sound in it (0 frames)")
+        if not RATES[0] <= self.rate <= RATES[1]:
+            raise Unreadable(f"a rate of {self.rate:,} Hz, and a sound may have {RATES[0]:,} to {RATES[1]:,}")
 
     def read(self, start: int, count: int) -> Waves:
         from soundfile import LibsndfileError

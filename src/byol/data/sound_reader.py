@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 QUALITY: Final = "HQ"  # of soxr: 20 bits, 96 dB and more below what is heard
 CACHE: Final = 256 << 20  # bytes; a source whose clips all fit is kept in memory
 MARGIN: Final = 256  # frames at the lower of the two rates: the filter of HQ is below 1e-6 from 92 on
-BLOCK: Final = 1 << 18  # frames that are decoded at once
+BLOCK: Final = 1 << 18  # values that are decoded at once
 
 
 @dataclass(eq=False)
@@ -85,8 +85,9 @@ class SoundReader:
 
 def blocks(clip: Clip) -> Iterator[Waves]:
     """All of a clip, (frames, channels) at a time, so that hours of it take little memory."""
-    for start in range(0, clip.frames, BLOCK):
-        yield clip.read(start, min(BLOCK, clip.frames - start))
+    size = max(1, BLOCK // clip.channels)
+    for start in range(0, clip.frames, size):
+        yield clip.read(start, min(size, clip.frames - start))
 
 
 def mono(waves: Waves) -> Mono:

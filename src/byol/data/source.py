@@ -97,8 +97,8 @@ def _no(dtype: type[np.int32] | type[np.int64]) -> npt.NDArray[np.integer]:
 class Headers:
     """What is known of the samples without decoding them, a column each; all empty when nothing is."""
 
-    height: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels
-    width: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels
+    height: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels; of sounds 1
+    width: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels; of sounds frames
     nbytes: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int64))  # (N,) as stored
     kind: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) index into `kinds`
     kinds: tuple[Kind, ...] = ()

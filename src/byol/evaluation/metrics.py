@@ -1,6 +1,8 @@
-"""What a classifier's scores are worth by the metric that a data set is compared on: top-1, mean per class, or VOC's 11-point mAP."""
+"""What a classifier's scores are worth by the metric that a data set is compared on: top-1, mean per class, mAP, or VOC's 11-point mAP."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,14 +13,16 @@ from byol import rng
 from byol.data import Metric
 from byol.evaluation.accuracy import hits
 
+OfClass = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
+
 _RESAMPLED = 200  # test sets that the interval of a metric is taken from
 _STREAM = 1 << 20  # of their random numbers: no other purpose counts so far on rng.STREAM_SPLIT
 
 
 def measured(metric: Metric, scores: Tensor, y: Tensor) -> float:
     """(m, C) scores and (m,) classes, or (m, C) of 1, 0 and -1, -> the metric in [0, 1]."""
-    if metric == "11-point mAP":
-        return mean_average_precision(scores, y)
+    if metric in ("11-point mAP", "mAP"):
+        return mean_average_precision(scores, y, average_precision if metric == "11-point mAP" else precision_at_hits)
     right = hits(scores, y).double()
     return float(right.mean() if metric == "top-1" else per_class(right, y).mean())
 
@@ -29,13 +33,19 @@ def per_class(right: Tensor, y: Tensor) -> Tensor:
     return (y.bincount(weights=right.double()) / counts)[counts > 0]
 
 
-def mean_average_precision(scores: Tensor, y: Tensor) -> float:
+def mean_average_precision(scores: Tensor, y: Tensor, of_class: OfClass | None = None) -> float:
     """(m, C) scores, (m, C) of 1 (there), 0 (absent) and -1 (not counted) -> the mean over classes that are there at all."""
     s, t = scores.double().cpu().numpy(), y.cpu().numpy()
-    found = [average_precision(s[:, c], t[:, c]) for c in range(t.shape[1]) if (t[:, c] == 1).any()]
+    found = [(of_class or average_precision)(s[:, c], t[:, c]) for c in range(t.shape[1]) if (t[:, c] == 1).any()]
     if not found:
         raise ValueError("no class is there in any image, so there is no average precision; give images that show one")
     return sum(found) / len(found)
+
+
+def precision_at_hits(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    """(m,) scores, (m,) of 1, 0 and -1 -> the precision at each sample of the class, averaged; equal scores as below."""
+    precision, positives = _curve(scores, y)
+    return float((np.diff(positives, prepend=0) * precision).sum() / positives[-1])
 
 
 def average_precision(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
@@ -43,14 +53,19 @@ def average_precision(scores: NDArray[np.float64], y: NDArray[np.int64]) -> floa
 
     Samples of equal scores enter together, so their order does not matter. A score that is no number is the lowest.
     """
+    precision, positives = _curve(scores, y)
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or more
+    # In whole numbers: a recall of 3/10 has to count for r = 0.3.
+    return float(np.mean([best[np.searchsorted(10 * positives, k * positives[-1])] for k in range(11)]))
+
+
+def _curve(scores: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(k,), (k,): precision, and samples of the class so far, after each of the k different scores from the highest on."""
     s, t = np.nan_to_num(scores[y >= 0], nan=-np.inf), y[y >= 0]
     order = np.argsort(-s, kind="stable")
     ends = np.flatnonzero(np.append(s[order][1:] != s[order][:-1], True))  # of the samples with one score
     positives = np.cumsum(t[order])[ends]
-    precision = positives / (ends + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or more
-    # In whole numbers: a recall of 3/10 has to count for r = 0.3.
-    return float(np.mean([best[np.searchsorted(10 * positives, k * positives[-1])] for k in range(11)]))
+    return positives / (ends + 1), positives
 
 
 def interval(metric: Metric, scores: Tensor, y: Tensor) -> tuple[float, float]:
@@ -59,7 +74,7 @@ def interval(metric: Metric, scores: Tensor, y: Tensor) -> tuple[float, float]:
     for draw in range(_RESAMPLED):
         u = rng.uniforms(0, _STREAM + draw, rng.STREAM_SPLIT, torch.arange(len(y)), 1)[:, 0]
         rows = (u * len(y)).long().clamp_max(len(y) - 1)
-        if metric != "11-point mAP" or bool((y[rows] == 1).any()):
+        if metric not in ("11-point mAP", "mAP") or bool((y[rows] == 1).any()):
             draws.append(measured(metric, scores[rows], y[rows]))
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
