@@ -21,7 +21,7 @@ from byol.data.source import Pixels, Unreadable, cut
 Mono: TypeAlias = npt.NDArray[np.float32]  # (frames,)
 Result = TypeVar("Result")
 
-QUALITY: Final = "HQ"  # of soxr: 20 bits, 96 dB and more below what is heard
+QUALITY: Final = "HQ"  # of soxr: 20 bits
 CACHE: Final = 256 << 20  # bytes; a source whose clips all fit is kept in memory
 MARGIN: Final = 256  # frames at the lower of the two rates: the filter of HQ is below 1e-6 from 92 on
 BLOCK: Final = 1 << 18  # values that are decoded at once
