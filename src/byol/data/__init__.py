@@ -17,6 +17,9 @@ from byol.data.parallel import cores, threads
 from byol.data.patience import Waited
 from byol.data.recordings import stretches
 from byol.data.shards import present
+from byol.data.sound_doctor import SoundReport, doctor_sounds
+from byol.data.sound_sets import is_sound_set, open_sound_set, sound_set_names
+from byol.data.sounds import is_sounds, open_sounds
 from byol.data.source import (
     WORDS,
     Headers,
@@ -52,6 +55,7 @@ __all__ = [
     "Official",
     "Reader",
     "Skipped",
+    "SoundReport",
     "Source",
     "Statistics",
     "Unreadable",
@@ -61,15 +65,21 @@ __all__ = [
     "cores",
     "describe",
     "doctor",
+    "doctor_sounds",
     "ids_at",
+    "is_sound_set",
+    "is_sounds",
     "is_transfer",
     "load_memory",
     "names",
+    "open_sound_set",
+    "open_sounds",
     "open_source",
     "open_transfer",
     "present",
     "read_image",
     "shown",
+    "sound_set_names",
     "splits",
     "splits_of",
     "statistics",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -11,8 +12,9 @@ import re
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -38,16 +40,7 @@ def open_archive(spec: str, path: Path, *, limit: int | None = None, progress: P
 
     Members that are links, or whose path leaves the archive, are counted as ignored.
     """
-    blobs: Blobs
-    try:
-        if _is_zip(path):
-            blobs, skipped, ignored = _open_zip(path)
-        else:
-            blobs, skipped, ignored = _open_tar(path)
-    except Unreadable as error:
-        raise ValueError(f"{spec} {error}") from error
-    except Exception as error:  # zipfile and tarfile raise nearly every type of exception on damaged bytes
-        raise ValueError(f"{spec} is a damaged archive ({error}); make or fetch it again") from error
+    blobs, skipped, ignored = members_of(spec, path)
     return source_of(
         blobs,
         look(blobs, progress),
@@ -60,6 +53,16 @@ def open_archive(spec: str, path: Path, *, limit: int | None = None, progress: P
     )
 
 
+def members_of(spec: str, path: Path, sounds: bool = False) -> tuple[Blobs, list[Skipped], int]:
+    """The regular members, what was skipped, and how many were ignored; of a compressed tar the images alone, or the sounds alone."""
+    try:
+        return _open_zip(path) if _is_zip(path) else _open_tar(path, sounds)
+    except Unreadable as error:
+        raise ValueError(f"{spec} {error}") from error
+    except Exception as error:  # zipfile and tarfile raise nearly every type of exception on damaged bytes
+        raise ValueError(f"{spec} is a damaged archive ({error}); make or fetch it again") from error
+
+
 def is_archive(path: Path) -> bool:
     """True for a zip or a tar, also for one that is damaged further on."""
     if _is_zip(path):
@@ -67,6 +70,30 @@ def is_archive(path: Path) -> bool:
     if _start(path).startswith(_PACKED):
         return any(suffix in (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst") for suffix in path.suffixes)
     return _start(path)[257:262] == b"ustar"
+
+
+def first_names(path: Path, many: int) -> list[str]:
+    """About the first `many` names of members, of a compressed tar those in its first megabytes; ValueError or OSError for no archive."""
+    try:
+        if _is_zip(path):
+            with zipfile.ZipFile(path) as archive:
+                return archive.namelist()[:many]
+        with open(path, "rb") as file:
+            packed = _start(path).startswith(_PACKED)
+            stream = io.BytesIO(_unpacked(file).read(_SMALL)) if packed else file
+            with tarfile.open(path.name, "r:", fileobj=stream, tarinfo=_Info) as tar:
+                return _until_damage(tar, many)
+    except OSError:
+        raise
+    except Exception as error:  # zipfile and tarfile raise nearly every type of exception on damaged bytes
+        raise ValueError(f"{path} is a damaged archive ({error}); make or fetch it again") from error
+
+
+def _until_damage(tar: tarfile.TarFile, many: int) -> list[str]:
+    names: list[str] = []
+    with contextlib.suppress(tarfile.TarError, Unreadable):
+        names.extend(member.name for member in islice(_forwards(tar), many))
+    return names
 
 
 def _is_zip(path: Path) -> bool:
@@ -180,7 +207,7 @@ def _open_zip(path: Path) -> tuple[Blobs, list[Skipped], int]:
 
 
 @dataclass
-class _Tar(InOneFile):
+class PlainTar(InOneFile):
     """The members of an uncompressed tar file: slices of it. Not mapped: a mapped file that shrinks ends the process."""
 
     path: str
@@ -189,6 +216,10 @@ class _Tar(InOneFile):
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         return bytes_file(self.load(index))
+
+    def part(self, index: int) -> BinaryIO:
+        """The member as a file of its own, of any size; nothing of it is read yet."""
+        return cast(BinaryIO, io.BufferedReader(_Part(self.path, *self.places[index])))
 
     def load(self, index: int) -> bytes:
         offset, size = self.places[index]
@@ -202,23 +233,52 @@ class _Tar(InOneFile):
         return data
 
 
+class _Part(io.RawIOBase):
+    """Some bytes of a file as a file."""
+
+    def __init__(self, path: str, offset: int, size: int) -> None:
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with this
+        self._offset, self._size, self._at = offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + (0, self._at, self._size)[whence])
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._file.seek(self._offset + self._at)
+        got = self._file.readinto(buffer[: max(0, self._size - self._at)])
+        self._at += got
+        return got
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 @dataclass
 class _PackedTar(InOneFile):
-    """The images of a compressed tar, which cannot be read from the middle: kept in memory, unpacked once per process."""
+    """The images or sounds of a compressed tar, which cannot be read from the middle: kept in memory, unpacked once per process."""
 
     path: str
     names: Names
+    sounds: bool
     _data: dict[str, bytes] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "names": self.names, "_data": None}
+        return {"path": self.path, "names": self.names, "sounds": self.sounds, "_data": None}
 
     def open(self, index: int) -> tuple[BinaryIO, int]:
         return bytes_file(self.load(index))
 
     def load(self, index: int) -> bytes:
         if self._data is None:
-            self._data = _unpack(Path(self.path)).data
+            self._data = _unpack(Path(self.path), self.sounds).data
         return self._data[self.names[index]]
 
 
@@ -230,19 +290,19 @@ class _Members:
     ignored: int = 0
 
 
-def _open_tar(path: Path) -> tuple[Blobs, list[Skipped], int]:
+def _open_tar(path: Path, sounds: bool) -> tuple[Blobs, list[Skipped], int]:
     packed = _start(path).startswith(_PACKED)
-    members = _unpack(path) if packed else _index(path)
+    members = _unpack(path, sounds) if packed else _index(path)
     names = sorted(members.places, key=bytewise)
     if packed:
-        return _PackedTar(str(path), Names.of(names), members.data), members.skipped, members.ignored
-    return _Tar(str(path), Names.of(names), [members.places[n] for n in names]), members.skipped, members.ignored
+        return _PackedTar(str(path), Names.of(names), sounds, members.data), members.skipped, members.ignored
+    return PlainTar(str(path), Names.of(names), [members.places[n] for n in names]), members.skipped, members.ignored
 
 
 def _index(path: Path) -> _Members:
     members = _Members()
     with tarfile.open(path, "r:", tarinfo=_Info) as archive:
-        _gather(archive, members, keep=False)
+        _gather(archive, members)
     return members
 
 
@@ -250,16 +310,16 @@ def plain_tar(file: BinaryIO, name: str) -> _Members:
     """The regular members of an open, uncompressed tar: places, what was skipped and ignored. Raises Exception of nearly every type."""
     members = _Members()
     with tarfile.open(name, "r:", fileobj=file, tarinfo=_Info) as archive:
-        _gather(archive, members, keep=False)
+        _gather(archive, members)
     return members
 
 
-def _unpack(path: Path) -> _Members:
+def _unpack(path: Path, sounds: bool) -> _Members:
     members = _Members()
     with open(path, "rb") as file, _unpacked(file) as stream:
         bounded = cast(BinaryIO, _Bounded(stream, max(_STREAM, RATIO * path.stat().st_size)))
         with tarfile.open(path.name, "r|", fileobj=bounded, tarinfo=_Info) as archive:
-            _gather(archive, members, keep=True)
+            _gather(archive, members, sniff.sound_of if sounds else sniff.format_of)
     return members
 
 
@@ -305,8 +365,8 @@ class _Info(tarfile.TarInfo):
 _TEXTS: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
-def _gather(archive: tarfile.TarFile, members: _Members, keep: bool) -> None:
-    """Notes every regular member that stays inside the archive; of a stream also its bytes."""
+def _gather(archive: tarfile.TarFile, members: _Members, keep: Callable[[bytes], str | None] | None = None) -> None:
+    """Notes every regular member that stays inside the archive; of a stream also the bytes of what `keep` knows by its beginning."""
     held = 0
     try:
         for member in _forwards(archive):
@@ -316,8 +376,8 @@ def _gather(archive: tarfile.TarFile, members: _Members, keep: bool) -> None:
                 members.ignored += 1
                 continue
             name = _plain(member.name)
-            if keep:
-                members.data[name] = _member_bytes(archive, member)
+            if keep is not None:
+                members.data[name] = _member_bytes(archive, member, keep)
                 held += len(members.data[name])
             members.places[name] = (member.offset_data, member.size)
             if held > MEMORY_LIMIT:
@@ -345,12 +405,12 @@ def _forwards(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header, which for a million members is a GB
 
 
-def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """The member's bytes; of what is neither an image nor called one, only the beginning."""
+def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo, keep: Callable[[bytes], str | None]) -> bytes:
+    """The member's bytes; of what is not wanted, only the beginning."""
     file = archive.extractfile(member)
     if file is None:
         return b""
     head = file.read(sniff.HEAD)
-    if sniff.format_of(head) is None or member.size > LARGEST:
+    if keep(head) is None or member.size > LARGEST:
         return head
     return head + file.read()

@@ -63,8 +63,8 @@ def _report(source: Source, looks: list[_Look]) -> DoctorReport:
         bytes=int(source.headers.nbytes.sum()),
         channels=source.channels,
         dtype=source.dtype,
-        formats=_count(source.headers, "format"),
-        colours=_count(source.headers, "colour"),
+        formats=count(source.headers, "format"),
+        colours=count(source.headers, "colour"),
         unreadable=tuple(source.skipped),
         ignored=source.ignored,
         notes=source.notes,
@@ -75,7 +75,7 @@ def _report(source: Source, looks: list[_Look]) -> DoctorReport:
     parts = [look.moments for look in looks]
     total = combine(parts, source.dtype)
     report = replace(report, low=min(p.low for p in parts), high=max(p.high for p in parts), mean=total.mean, std=total.std)
-    report = replace(report, classes=_classes(source), unlabelled=0 if source.labels is None else int((source.labels < 0).sum()))
+    report = replace(report, classes=classes_of(source), unlabelled=0 if source.labels is None else int((source.labels < 0).sum()))
     if source.modality != "image":  # sizes, copies and flat colours are a matter of pictures
         return replace(report, silent=int((np.ptp(np.stack([p.mean for p in parts]), axis=0) == 0).sum()))
     span = total.high - total.low
@@ -84,7 +84,7 @@ def _report(source: Source, looks: list[_Look]) -> DoctorReport:
         sizes=_sizes(parts),
         small=sum(min(p.height, p.width) < SMALL for p in parts),
         flat=sum(float(np.sqrt(p.var).max()) < FLAT * span for p in parts),
-        duplicates=_duplicates(source, looks),
+        duplicates=duplicates_of(source, [look.pixels for look in looks]),
     )
 
 
@@ -95,7 +95,8 @@ def _folders(source: Source) -> int:
     return len({PurePosixPath(folder) for folder in source.names.folders()[0]})
 
 
-def _count(headers: Headers, part: str) -> dict[str, int]:
+def count(headers: Headers, part: str) -> dict[str, int]:
+    """How many samples there are of each value of a part of `Kind`, the most frequent first."""
     counts: Counter[str] = Counter()
     for row, n in zip(*np.unique(headers.kind, return_counts=True), strict=True):
         counts[str(getattr(headers.kinds[row], part))] += int(n)
@@ -109,18 +110,19 @@ def _sizes(parts: list[Moments]) -> Sizes:
     return Sizes((small.width, small.height), median, (large.width, large.height))
 
 
-def _classes(source: Source) -> dict[str, int]:
+def classes_of(source: Source) -> dict[str, int]:
+    """How many samples each class has; empty without labels."""
     if source.labels is None:
         return {}
     counts = np.bincount(source.labels[source.labels >= 0], minlength=len(source.classes))
     return {c: int(n) for c, n in zip(source.classes, counts, strict=True)}
 
 
-def _duplicates(source: Source, looks: list[_Look]) -> Duplicates:
-    """Groups of images with the same pixels; those across classes and across train/ and test/ are told apart."""
+def duplicates_of(source: Source, contents: list[bytes]) -> Duplicates:
+    """Groups of samples with the same content, (N,) digests of it; those across classes and across train/ and test/ are told apart."""
     found: dict[bytes, list[int]] = defaultdict(list)
-    for i, look in enumerate(looks):
-        found[look.pixels].append(i)
+    for i, content in enumerate(contents):
+        found[content].append(i)
     groups = [members for members in found.values() if len(members) > 1]
     split = np.zeros(len(source), np.int64)
     for k, rows in enumerate(splits(source.names).values()):

@@ -9,7 +9,7 @@ from typing import Final
 
 from byol.data.source import WORDS, Depth, Modality, Skipped, shown
 
-_WIDTH: Final = 80
+WIDTH: Final = 80
 _TEXT: Final = 13  # column where the text of a row starts
 _RIGHT: Final = 53  # column where a second cell on the same line starts
 _DEPTHS: Final = {"uint8": "8 bit", "uint16": "16 bit", "float32": "float"}
@@ -69,13 +69,13 @@ class DoctorReport:
         copies = self.duplicates.files - self.duplicates.groups
         small = 0 if self.sizes is None or min(self.sizes.median) < 32 else self.small
         checks = (
-            (self.duplicates.leaks, f"{_some(self.duplicates.leaks, 'picture')} in more than one split: a test on them tells nothing"),
-            (self.duplicates.conflicts, f"{_some(self.duplicates.conflicts, 'picture')} under different labels"),
-            (len(self.unreadable) > 0.01 * self.images, f"{_share(len(self.unreadable), self.images)} unreadable"),
-            (copies > 0.05 * self.images, f"{_share(copies, self.images)} copies of others"),
-            (self.flat > 0.01 * self.images, f"{_share(self.flat, self.images)} of nearly one colour"),
-            (small > 0.05 * self.images, f"{_share(small, self.images)} with a side below 32 pixels"),
-            (self.silent, f"{_some(self.silent, 'neuron')} that never change{'s' * (self.silent == 1)}"),
+            (self.duplicates.leaks, f"{some(self.duplicates.leaks, 'picture')} in more than one split: a test on them tells nothing"),
+            (self.duplicates.conflicts, f"{some(self.duplicates.conflicts, 'picture')} under different labels"),
+            (len(self.unreadable) > 0.01 * self.images, f"{share(len(self.unreadable), self.images)} unreadable"),
+            (copies > 0.05 * self.images, f"{share(copies, self.images)} copies of others"),
+            (self.flat > 0.01 * self.images, f"{share(self.flat, self.images)} of nearly one colour"),
+            (small > 0.05 * self.images, f"{share(small, self.images)} with a side below 32 pixels"),
+            (self.silent, f"{some(self.silent, 'neuron')} that never change{'s' * (self.silent == 1)}"),
             (self.images < 100, f"only {self.images:,} {WORDS[self.modality].many}: more would help most"),
         )
         return [text for hit, text in checks if hit]
@@ -92,17 +92,17 @@ class DoctorReport:
     def lines(self) -> list[str]:
         """The report at 80 columns; the last line or lines are the verdict."""
         where = f" in {self.folders:,} folder{'s' * (self.folders != 1)}" if self.folders else ""
-        title = f"{_some(self.images, WORDS[self.modality].one)}{where}, {_bytes(self.bytes)}"
-        fits = len(shown(self.spec)) + 2 + len(title) <= _WIDTH
-        top = [f"{shown(self.spec)}  {title}"] if fits else [*textwrap.wrap(shown(self.spec), _WIDTH), f"  {title}"]
-        return [*top, *_layout(list(self._cells())), *textwrap.wrap(self.verdict(), _WIDTH)]
+        title = f"{some(self.images, WORDS[self.modality].one)}{where}, {bytes_text(self.bytes)}"
+        fits = len(shown(self.spec)) + 2 + len(title) <= WIDTH
+        top = [f"{shown(self.spec)}  {title}"] if fits else [*textwrap.wrap(shown(self.spec), WIDTH), f"  {title}"]
+        return [*top, *layout(list(self._cells())), *textwrap.wrap(self.verdict(), WIDTH)]
 
     def _cells(self) -> Iterator[tuple[str, str]]:
         """(label, text) in the order in which they are shown."""
         if self.sizes is not None:
             yield "sizes", _size_text(self.sizes)
         if self.modality == "image":
-            yield "formats", _counts(self.formats)
+            yield "formats", counts_text(self.formats)
             yield "channels", self._channels_text()
         else:
             yield WORDS[self.modality].channels, f"{self.channels:,}"
@@ -110,22 +110,22 @@ class DoctorReport:
         if self.dtype != "uint8" and self.images:
             yield "values", f"{self.low:,.6g} to {self.high:,.6g}"
         if self.modality == "image":
-            yield "unreadable", _unreadable_text(self.unreadable)
-            yield "duplicates", _duplicates_text(self.duplicates)
+            yield "unreadable", unreadable_text(self.unreadable)
+            yield "duplicates", duplicates_text(self.duplicates)
         yield "labels", self._labels_text()
         if self.flat:
-            yield "flat", f"{_some(self.flat, 'image')} of nearly one colour"
+            yield "flat", f"{some(self.flat, 'image')} of nearly one colour"
         if self.small:
-            yield "small", f"{_some(self.small, 'image')} with a side below 32 pixels"
+            yield "small", f"{some(self.small, 'image')} with a side below 32 pixels"
         if self.ignored:
-            yield "ignored", _some(self.ignored, "file") + (" that is no image" if self.ignored == 1 else " that are no images")
+            yield "ignored", some(self.ignored, "file") + (" that is no image" if self.ignored == 1 else " that are no images")
         for note in self.notes:
             yield "note", shown(note)
 
     def _channels_text(self) -> str:
         read = {1: "grey", 3: "RGB"}.get(self.channels, f"{self.channels} channels")
         other = any(c not in (read, "1 bit") for c in self.colours)
-        many = _counts(self.colours) if len(self.colours) > 1 else next(iter(self.colours), read)
+        many = counts_text(self.colours) if len(self.colours) > 1 else next(iter(self.colours), read)
         deep = any(c.endswith("16 bit") for c in self.colours)
         return many + (f" (read as {read}{' of 8 bit' if deep else ''})" if other else "")
 
@@ -143,22 +143,26 @@ class DoctorReport:
         return {**asdict(self), "verdict": self.verdict(), "doubts": self.doubts(), "usable": self.images >= 2}
 
 
-def _some(n: int, noun: str) -> str:
+def some(n: int, noun: str) -> str:
+    """ "1 image", "2 images"."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
-def _share(part: int, whole: int) -> str:
+def share(part: int, whole: int) -> str:
+    """ "3 (2 %)"."""
     return f"{part:,} ({100 * part / max(1, whole):.0f} %)"
 
 
-def _bytes(n: int) -> str:
+def bytes_text(n: int) -> str:
+    """ "1.5 MB"."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if n >= size:
             return f"{n / size:.1f} {unit}" if n < 10 * size else f"{n / size:,.0f} {unit}"
     return f"{n} bytes"
 
 
-def _counts(counts: dict[str, int]) -> str:
+def counts_text(counts: dict[str, int]) -> str:
+    """ "jpeg 12, png 3"."""
     return ", ".join(f"{name} {n:,}" for name, n in counts.items())
 
 
@@ -167,7 +171,8 @@ def _size_text(sizes: Sizes) -> str:
     return f"all {small}" if small == large else f"from {small} to {large}, median {median}"
 
 
-def _unreadable_text(skipped: tuple[Skipped, ...]) -> str:
+def unreadable_text(skipped: tuple[Skipped, ...]) -> str:
+    """How many, and the first of them, a line each."""
     if not skipped:
         return "none"
     first = [f"{shown(s.name)}: {s.reason}" for s in skipped[:3]]
@@ -175,17 +180,18 @@ def _unreadable_text(skipped: tuple[Skipped, ...]) -> str:
     return f"{len(skipped):<6,} " + "\n".join(first + more)
 
 
-def _duplicates_text(found: Duplicates) -> str:
+def duplicates_text(found: Duplicates, same: str = "pixels") -> str:
+    """How many groups of copies, across what, and the first."""
     if not found.groups:
         return "none"
-    text = f"{_some(found.groups, 'group')}, {found.files:,} files (same pixels)"
+    text = f"{some(found.groups, 'group')}, {found.files:,} files (same {same})"
     across = [f"{found.conflicts:,} across classes"] * bool(found.conflicts) + [f"{found.leaks:,} across splits"] * bool(found.leaks)
     if not across:
         return text
     return f"{text}, {', '.join(across)}\nfirst: {' = '.join(map(shown, found.examples[0]))}"
 
 
-def _layout(cells: list[tuple[str, str]]) -> list[str]:
+def layout(cells: list[tuple[str, str]]) -> list[str]:
     """Cells -> lines; two cells share a line when both are short."""
     lines: list[str] = []
     while cells:
@@ -193,12 +199,12 @@ def _layout(cells: list[tuple[str, str]]) -> list[str]:
         head = f"  {label:<{_TEXT - 3}} "
         if cells and _TEXT + len(text) < _RIGHT - 1 and "\n" not in text:
             right = f"{cells[0][0]:<8} {cells[0][1]}"
-            if "\n" not in right and _RIGHT + len(right) <= _WIDTH:
+            if "\n" not in right and _RIGHT + len(right) <= WIDTH:
                 cells.pop(0)
                 lines.append(f"{head + text:<{_RIGHT}}{right}")
                 continue
         for part in text.split("\n"):
-            wrapped = textwrap.wrap(part, _WIDTH - _TEXT, subsequent_indent="  ", break_on_hyphens=False) or [""]
+            wrapped = textwrap.wrap(part, WIDTH - _TEXT, subsequent_indent="  ", break_on_hyphens=False) or [""]
             lines += [(head if i == 0 else " " * _TEXT) + line for i, line in enumerate(wrapped)]
             head = " " * _TEXT
     return lines

@@ -67,7 +67,7 @@ class Files:
     def open(self, index: int) -> tuple[BinaryIO, int]:
         try:
             # Without a buffer: a header takes two reads, and a buffer's own would be more.
-            file = open(self.place(index), "rb", buffering=0, opener=_at_once)  # noqa: SIM115 - the caller closes it
+            file = open(self.place(index), "rb", buffering=0, opener=at_once)  # noqa: SIM115 - the caller closes it
         except ValueError:
             raise Unreadable("a zero byte in its name, which no file can have") from None
         status = os.fstat(file.fileno())
@@ -86,7 +86,7 @@ class Files:
         return data
 
 
-def _at_once(path: str, flags: int) -> int:
+def at_once(path: str, flags: int) -> int:
     """Opens a pipe too without waiting for its other end, so that it can be seen to be one."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
@@ -128,14 +128,21 @@ class Looked:
     bad: dict[int, str]  # the unreadable: {index: reason}
 
 
-def look(blobs: Blobs, progress: Progress | None = None) -> Looked:
+def image_header(blobs: Blobs, index: int) -> Header | None:
+    """The header of an image, None for what is none; raises OSError or Unreadable."""
+    file, size = blobs.open(index)
+    with file:
+        return inspect(file, size, blobs.names[index])
+
+
+def look(blobs: Blobs, progress: Progress | None = None, read: Callable[[Blobs, int], Header | None] = image_header) -> Looked:
     """Reads every header; none is decoded unless its file seems cut off. progress(done, total) is called on the way."""
     # Numbers one after the other: a million header objects would take several times the memory of what is kept.
     height, width, nbytes, kind = array("i"), array("i"), array("q"), array("h")
     kinds: dict[Kind, int] = {}
     bad: dict[int, str] = {}
     patience = Patience(blobs.folder)
-    for results in stream(lambda i: _look(blobs, i, patience), range(len(blobs.names)), progress):
+    for results in stream(lambda i: _look(blobs, i, patience, read), range(len(blobs.names)), progress):
         for found in results:
             if isinstance(found, str):
                 bad[len(kind)] = found
@@ -191,14 +198,14 @@ def source_of(
         classes=list(found.classes),
         skipped=[*skipped, *(Skipped(blobs.names[i], bad[i]) for i in sorted(bad))],
         kind=kind,
-        headers=_compact(headers if whole else headers.take(used), fits),
+        headers=compact(headers if whole else headers.take(used), fits),
         ignored=ignored + len(blobs.names) - len(used) - len(bad),
         notes=tuple(n for n in (*notes, found.note) if n),
     )
     return limited(source, limit)
 
 
-def _compact(headers: Headers, used: Sequence[bool]) -> Headers:
+def compact(headers: Headers, used: Sequence[bool]) -> Headers:
     """The same with only the kinds that are used, in narrow columns."""
     numbers = narrow(np.maximum(np.cumsum(used) - 1, 0))
     kinds = tuple(k for k, use in zip(headers.kinds, used, strict=True) if use)
@@ -209,22 +216,17 @@ def limited(source: Source, limit: int | None) -> Source:
     """At most `limit` samples, evenly spread over the sorted names of each class (over all names when there are no labels)."""
     if limit is None or limit >= len(source):
         return source
+    what = "sounds" if source.kind == "sound" else "images"
     if limit < 1:
-        raise ValueError(f"a limit of {limit} images leaves nothing; give 1 or more")
-    note = f"{limit:,} of {len(source):,} images, evenly spread"
+        raise ValueError(f"a limit of {limit} {what} leaves nothing; give 1 or more")
+    note = f"{limit:,} of {len(source):,} {what}, evenly spread"
     return replace(source.subset(spread(len(source), limit, source.labels)), notes=(*source.notes, note))
 
 
-def _look(blobs: Blobs, index: int, patience: Patience) -> Header | str | None:
+def _look(blobs: Blobs, index: int, patience: Patience, read: Callable[[Blobs, int], Header | None]) -> Header | str | None:
     """The header, or why there is none, or None for what is no image."""
-
-    def work() -> Header | None:
-        file, size = blobs.open(index)
-        with file:
-            return inspect(file, size, blobs.names[index])
-
     try:
-        return patience.read(blobs.names[index], blobs.place(index), work)
+        return patience.read(blobs.names[index], blobs.place(index), lambda: read(blobs, index))
     except OSError as error:
         return file_error(error)
     except Unreadable as error:
@@ -257,18 +259,20 @@ def _nothing(spec: str, blobs: Blobs, bad: dict[int, str], skipped: Sequence[Ski
         return f"{spec} is empty. {GIVE}"
     if bad or skipped:
         first = Skipped(blobs.names[min(bad)], bad[min(bad)]) if bad else skipped[0]
-        what = f"{_short(shown(first.name))}: {first.reason}"
+        what = f"{short(shown(first.name))}: {first.reason}"
         return f"{spec} holds {total:,} files and none of them can be read as an image (first: {what}). {GIVE}"
-    first_kind = f"{_short(shown(blobs.names[0]))}, {_kind(blobs, 0)}" if len(blobs.names) else "a hidden file"
+    first_kind = f"{short(shown(blobs.names[0]))}, {kind_of(blobs, 0)}" if len(blobs.names) else "a hidden file"
     one = "file and it is not an image" if total == 1 else "files and none of them is an image"
     return f"{spec} holds {total:,} {one} (first: {first_kind}). {GIVE}"
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name that fits into a sentence."""
     return name if len(name) <= 120 else f"{name[:80]}...{name[-30:]}"
 
 
-def _kind(blobs: Blobs, index: int) -> str:
+def kind_of(blobs: Blobs, index: int) -> str:
+    """What a file that is no sample is, in words."""
     try:
         file, _ = blobs.open(index)
         with file:

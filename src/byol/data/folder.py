@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from byol.data import index
-from byol.data.encoded import Files, look, source_of
+from byol.data.encoded import Blobs, Files, image_header, look, source_of
+from byol.data.header import Header
 from byol.data.labels import from_folders
 from byol.data.listing import list_files
 from byol.data.source import Progress, Source
@@ -17,7 +19,7 @@ def open_folder(spec: str, root: Path, *, limit: int | None = None, fresh: bool 
     Class labels come from the first folder level with two or more folders, when every image lies below it (labels.from_folders).
     A large folder that looks as it did the last time is not read again, unless `fresh`.
     """
-    known = (None if fresh else index.load(root)) or _read(root, progress)
+    known = files_of(root, fresh=fresh, progress=progress)
     names = known.listing.names
     return source_of(
         Files(str(root), names),
@@ -31,11 +33,24 @@ def open_folder(spec: str, root: Path, *, limit: int | None = None, fresh: bool 
     )
 
 
-def _read(root: Path, progress: Progress | None) -> index.Known:
-    """Lists the folder and reads every header; keeps both on disk when there are many."""
+def files_of(
+    root: Path,
+    *,
+    fresh: bool,
+    progress: Progress | None,
+    header: Callable[[Blobs, int], Header | None] = image_header,
+    of: str = "",
+) -> index.Known:
+    """The files of a folder and every header, as they were kept or read now; kept on disk when there are many.
+
+    `of` is what the headers are of, other than images, in a few letters.
+    """
+    kept = None if fresh else index.load(root, of)
+    if kept is not None:
+        return kept
     listing = list_files(root, progress)
     files = Files(str(root), listing.names)
     marks = index.marks(files)  # before the headers: a file that changes meanwhile then differs the next time
-    known = index.Known(listing, look(files, progress))
-    index.save(root, known, marks)
+    known = index.Known(listing, look(files, progress, header))
+    index.save(root, known, marks, of)
     return known

@@ -52,10 +52,10 @@ class Known:
     looked: Looked
 
 
-def path_of(root: Path) -> Path:
-    """Where a folder's index lies."""
+def path_of(root: Path, of: str = "") -> Path:
+    """Where a folder's index lies: of its images, or of what else it is read for."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "byol" / "index" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}.npz"
+    return Path(cache) / "byol" / "index" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}{of}.npz"
 
 
 def marks(blobs: Files) -> Marks:
@@ -70,12 +70,12 @@ def marks(blobs: Files) -> Marks:
     return found
 
 
-def save(root: Path, known: Known, sample: Marks) -> None:
+def save(root: Path, known: Known, sample: Marks, of: str = "") -> None:
     """Keeps what is known of a folder with many files; quietly does nothing where that is not possible."""
     if len(known.listing.names) < MANY:
         return
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: no home folder
-        path = path_of(root)
+        path = path_of(root, of)
         if not known.listing.lasting:
             path.unlink(missing_ok=True)  # not to be trusted either: it may have been written within the same tick
             return
@@ -112,11 +112,11 @@ def _stamp(root: Path) -> dict[str, object]:
     return {"format": _FORMAT, "byol": __version__, "pillow": PIL.__version__, "folder": str(root.resolve())}
 
 
-def load(root: Path) -> Known | None:
+def load(root: Path, of: str = "") -> Known | None:
     """What was known of the folder, if it still looks as it did then; None: read it anew."""
     try:
         # Opened here, because np.load leaves a damaged file open. Zip files carry checksums, so damage shows.
-        with open(path_of(root), "rb") as file, np.load(file, allow_pickle=False) as kept:
+        with open(path_of(root, of), "rb") as file, np.load(file, allow_pickle=False) as kept:
             about = _about(unpacked(kept, "about").tobytes())
             if {k: v for k, v in about.items() if k in _stamp(root)} != _stamp(root) or not _same_folders(
                 root, about["folders"], _integers(kept, "times")

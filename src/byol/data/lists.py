@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from byol.data.compact import Names
 from byol.data.encoded import Files, look, source_of
 from byol.data.labels import Labels, from_values
-from byol.data.source import Progress, Source
+from byol.data.source import Ids, Progress, Source
 
 if TYPE_CHECKING:
     import pyarrow
@@ -38,6 +38,19 @@ def open_list(spec: str, path: Path, *, limit: int | None = None, progress: Prog
     A first row with a known name (path, file, image, ...; label, class, target, ...) is a header. Without one, the first column
     that names files is the path, and the next one is the label. Empty labels are unknown.
     """
+    blobs, found = listed(spec, path)
+    return source_of(
+        blobs,
+        look(blobs, progress),
+        spec=spec,
+        kind="list",
+        labels=lambda used: taken(found, used),
+        limit=limit,
+    )
+
+
+def listed(spec: str, path: Path) -> tuple[Files, Labels]:
+    """The files of a list, in its order, and a label for each."""
     with open(path, "rb") as file:
         parquet = file.read(4) == b"PAR1"
     table = _parquet(spec, path) if parquet else _text(spec, path)
@@ -45,17 +58,14 @@ def open_list(spec: str, path: Path, *, limit: int | None = None, progress: Prog
         raise ValueError(f"{spec} lists no file; write one path per line, relative to {path.parent}/")
     found = from_values(table.labels) if table.labels is not None else Labels()
     try:
-        blobs = Files(str(path.parent), Names.of(p.removeprefix("./") for p in table.paths))
+        return Files(str(path.parent), Names.of(p.removeprefix("./") for p in table.paths)), found
     except UnicodeEncodeError as error:
         raise ValueError(f"{spec} names a file that no file system can hold ({error.reason}); write the list again") from error
-    return source_of(
-        blobs,
-        look(blobs, progress),
-        spec=spec,
-        kind="list",
-        labels=lambda used: Labels() if found.values is None else Labels(found.values[used], found.classes),
-        limit=limit,
-    )
+
+
+def taken(found: Labels, rows: Ids) -> Labels:
+    """The labels of these rows."""
+    return Labels() if found.values is None else Labels(found.values[rows], found.classes)
 
 
 def _text(spec: str, path: Path) -> _Table:

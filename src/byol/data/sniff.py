@@ -31,6 +31,15 @@ _SUFFIXES: Final = {
     ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PGM", ".pbm": "PBM", ".pnm": "PNM",
     ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIF", ".qoi": "QOI", ".npy": "NumPy array",
 }  # fmt: skip
+_SOUNDS: Final = (
+    (b"fLaC", "FLAC"), (b"OggS", "Ogg"), (b"ID3", "MP3"), (b".snd", "AU"), (b"caff", "CAF"), (b"NIST_1A", "SPHERE"),
+    (b"riff.\x91\xcf\x11", "W64"),
+)  # fmt: skip
+_SOUND_SUFFIXES: Final = {
+    ".wav": "WAV", ".wave": "WAV", ".flac": "FLAC", ".ogg": "Ogg", ".oga": "Ogg", ".opus": "Ogg", ".mp3": "MP3", ".aif": "AIFF",
+    ".aiff": "AIFF", ".aifc": "AIFF", ".au": "AU", ".snd": "AU", ".caf": "CAF", ".w64": "W64", ".rf64": "WAV",
+    ".m4a": "AAC", ".aac": "AAC", ".wma": "WMA",
+}  # fmt: skip
 _OTHERS: Final = (
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a zip archive"),
@@ -68,6 +77,26 @@ def format_of(head: bytes) -> str | None:
 def promised(name: str) -> str | None:
     """The image format that a file name promises ("JPEG"), or None when it promises no image."""
     return _SUFFIXES.get(PurePosixPath(name).suffix.lower())
+
+
+def sound_of(head: bytes) -> str | None:
+    """The format of a sound that the first bytes show; None when it is no sound that we know."""
+    for prefix, name in _SOUNDS:
+        if head.startswith(prefix):
+            return name
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
+        return "WAV"
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    # A frame of MPEG layer III, with a bit rate and a sampling rate that there are.
+    if len(head) > 2 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[2] & 0xF0 != 0xF0 and head[2] & 0x0C != 0x0C:
+        return "MP3"
+    return None
+
+
+def sound_promised(name: str) -> str | None:
+    """The format of a sound that a file name promises ("WAV"), or None when it promises no sound."""
+    return _SOUND_SUFFIXES.get(PurePosixPath(name).suffix.lower())
 
 
 def kind_of(head: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or float32
 Ids: TypeAlias = npt.NDArray[np.int64]
 Depth: TypeAlias = Literal["uint8", "uint16", "float32"]
-SourceKind: TypeAlias = Literal["folder", "archive", "list", "shards", "array", "digits", "torchvision"]
+SourceKind: TypeAlias = Literal["folder", "archive", "list", "shards", "array", "digits", "torchvision", "sound"]
 Modality: TypeAlias = Literal["image", "recording"]  # what a sample is
-Metric: TypeAlias = Literal["top-1", "mean per class", "11-point mAP"]
+Metric: TypeAlias = Literal["top-1", "mean per class", "11-point mAP", "mAP"]
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total); a total of 0 is not known yet
 
 
@@ -67,6 +67,15 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class WindowReader(Protocol):
+    """A reader of sounds that does not decode all of a clip for a part of it."""
+
+    def window(self, index: int, start: int, frames: int) -> Pixels:
+        """(1, frames, 1), the clip from frame `start` on, which may be below 0; zeros beyond its ends. Raises Unreadable."""
+        ...
+
+
 class Order(Protocol):
     """The order of training for a source that is not read well at random."""
 
@@ -104,8 +113,8 @@ def _no(dtype: type[np.int32] | type[np.int64]) -> npt.NDArray[np.integer]:
 class Headers:
     """What is known of the samples without decoding them, a column each; all empty when nothing is."""
 
-    height: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels
-    width: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels
+    height: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels; of sounds 1
+    width: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) pixels; of sounds frames
     nbytes: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int64))  # (N,) as stored
     kind: npt.NDArray[np.integer] = field(default_factory=lambda: _no(np.int32))  # (N,) index into `kinds`
     kinds: tuple[Kind, ...] = ()
@@ -131,10 +140,12 @@ class Official:
     metric: Metric
     val: npt.NDArray[np.bool_]  # (N,) the samples that settings are chosen by
     targets: npt.NDArray[np.int64] | None = None  # (N, C) of several classes an image: 1 there, 0 absent, -1 not counted
+    folds: Ids | None = None  # (N,) 0, 1, ...: each fold is tested on by what was trained on the others; None: there are none
 
     def take(self, rows: npt.NDArray[np.integer]) -> Official:
         """The same for these rows of the source."""
-        return replace(self, val=self.val[rows], targets=None if self.targets is None else self.targets[rows])
+        targets, folds = (None if known is None else known[rows] for known in (self.targets, self.folds))
+        return replace(self, val=self.val[rows], targets=targets, folds=folds)
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,11 @@ class Source:
         """Sample -> (H, W, C) raw values of `dtype`; raises Unreadable. `shrink`: see `Reader`."""
         # Readers of one's own that know no shrinking do not have to.
         return self.reader.read(index) if shrink == 1 else self.reader.read(index, shrink)
+
+    def window(self, index: int, start: int, frames: int) -> Pixels:
+        """Sound -> (1, frames, 1) of it from frame `start` on, zeros beyond its ends; raises Unreadable."""
+        reader, row = (self.reader.reader, int(self.reader.rows[index])) if isinstance(self.reader, Rows) else (self.reader, index)
+        return reader.window(row, start, frames) if isinstance(reader, WindowReader) else cut(reader.read(row), start, frames)
 
     def waited(self) -> list[Waited]:
         """The samples that had to be waited for since this was asked last, in this process."""
@@ -239,6 +255,15 @@ class Source:
             for i in range(len(self)):
                 digest.update(_values(self.reader, i))
         return digest.hexdigest()
+
+
+def cut(clip: Pixels, start: int, frames: int) -> Pixels:
+    """(1, T, C) -> (1, frames, C) from frame `start` on, zeros beyond its ends; a copy."""
+    out = np.zeros((1, frames, clip.shape[2]), clip.dtype)
+    low, high = max(0, start), min(clip.shape[1], start + frames)
+    if low < high:
+        out[:, low - start : high - start] = clip[:, low:high]
+    return out
 
 
 def _values(reader: Reader, index: int) -> bytes:

@@ -1,8 +1,9 @@
-"""What a classifier's scores are worth by the metric that a data set, or a protocol, is compared on: top-1, mean per class ..."""
+"""What a classifier's scores are worth by the metric that a data set, or a protocol, is compared on: top-1, mean per class, mAP ..."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ Measure = Metric | Literal["weighted F1", "within pi/8", "within 3pi/16"]
 SHARES: Final = ("top-1", "within pi/8", "within 3pi/16")  # of samples that came out right
 DIRECTIONS: Final = 8  # of a reach, an eighth of a turn apart
 _NEAR: Final = {"within pi/8": math.pi / 8, "within 3pi/16": 3 * math.pi / 16}
+OfClass = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
 
 _RESAMPLED = 200  # test sets that the interval of a metric is taken from
 _STREAM = 1 << 20  # of their random numbers: no other purpose counts so far on rng.STREAM_SPLIT
@@ -25,8 +27,8 @@ _STREAM = 1 << 20  # of their random numbers: no other purpose counts so far on 
 
 def measured(metric: Measure, scores: Tensor, y: Tensor) -> float:
     """(m, C) scores and (m,) classes, or (m, C) of 1, 0 and -1, -> the metric in [0, 1]."""
-    if metric == "11-point mAP":
-        return mean_average_precision(scores, y)
+    if metric in ("11-point mAP", "mAP"):
+        return mean_average_precision(scores, y, average_precision if metric == "11-point mAP" else precision_at_hits)
     if metric == "weighted F1":
         return weighted_f1(scores.argmax(1), y)
     if metric in _NEAR:
@@ -63,13 +65,19 @@ def near(out: Tensor, directions: Tensor, most: float) -> Tensor:
     return (torch.remainder(gap + math.pi, 2 * math.pi) - math.pi).abs() < most
 
 
-def mean_average_precision(scores: Tensor, y: Tensor) -> float:
+def mean_average_precision(scores: Tensor, y: Tensor, of_class: OfClass | None = None) -> float:
     """(m, C) scores, (m, C) of 1 (there), 0 (absent) and -1 (not counted) -> the mean over classes that are there at all."""
     s, t = scores.double().cpu().numpy(), y.cpu().numpy()
-    found = [average_precision(s[:, c], t[:, c]) for c in range(t.shape[1]) if (t[:, c] == 1).any()]
+    found = [(of_class or average_precision)(s[:, c], t[:, c]) for c in range(t.shape[1]) if (t[:, c] == 1).any()]
     if not found:
         raise ValueError("no class is there in any image, so there is no average precision; give images that show one")
     return sum(found) / len(found)
+
+
+def precision_at_hits(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    """(m,) scores, (m,) of 1, 0 and -1 -> the precision at each sample of the class, averaged; equal scores as below."""
+    precision, positives = _curve(scores, y)
+    return float((np.diff(positives, prepend=0) * precision).sum() / positives[-1])
 
 
 def average_precision(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
@@ -77,14 +85,19 @@ def average_precision(scores: NDArray[np.float64], y: NDArray[np.int64]) -> floa
 
     Samples of equal scores enter together, so their order does not matter. A score that is no number is the lowest.
     """
+    precision, positives = _curve(scores, y)
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or more
+    # In whole numbers: a recall of 3/10 has to count for r = 0.3.
+    return float(np.mean([best[np.searchsorted(10 * positives, k * positives[-1])] for k in range(11)]))
+
+
+def _curve(scores: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(k,), (k,): precision, and samples of the class so far, after each of the k different scores from the highest on."""
     s, t = np.nan_to_num(scores[y >= 0], nan=-np.inf), y[y >= 0]
     order = np.argsort(-s, kind="stable")
     ends = np.flatnonzero(np.append(s[order][1:] != s[order][:-1], True))  # of the samples with one score
     positives = np.cumsum(t[order])[ends]
-    precision = positives / (ends + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or more
-    # In whole numbers: a recall of 3/10 has to count for r = 0.3.
-    return float(np.mean([best[np.searchsorted(10 * positives, k * positives[-1])] for k in range(11)]))
+    return positives / (ends + 1), positives
 
 
 def interval(metric: Measure, scores: Tensor, y: Tensor) -> tuple[float, float]:
@@ -93,7 +106,7 @@ def interval(metric: Measure, scores: Tensor, y: Tensor) -> tuple[float, float]:
     for draw in range(_RESAMPLED):
         u = rng.uniforms(0, _STREAM + draw, rng.STREAM_SPLIT, torch.arange(len(y)), 1)[:, 0]
         rows = (u * len(y)).long().clamp_max(len(y) - 1)
-        if metric != "11-point mAP" or bool((y[rows] == 1).any()):
+        if metric not in ("11-point mAP", "mAP") or bool((y[rows] == 1).any()):
             draws.append(measured(metric, scores[rows], y[rows]))
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
