@@ -68,8 +68,8 @@ def test_sounds_are_mixed_as_energies_with_another_in_the_background():
     share = 0.4 * u[:, :1].double().numpy()[:, :, None, None]
     theirs = np.log((1 - share) * np.exp(x.numpy()) + share * np.exp(other.numpy()) + EPS)
     torch.testing.assert_close(sound_ops.mixed(x, u[:, :1].double(), other, 0.4), torch.from_numpy(theirs))
-    assert torch.allclose(sound_ops.mixed(x, torch.zeros(20, 1), other, 0.4), x, atol=1e-4)
-    assert torch.allclose(sound_ops.mixed(x, torch.ones(20, 1), other, 1.0), other, atol=1e-4)
+    assert torch.allclose(sound_ops.mixed(x, torch.zeros(20, 1).double(), other, 0.4), x, atol=1e-4)
+    assert torch.allclose(sound_ops.mixed(x, torch.ones(20, 1).double(), other, 1.0), other, atol=1e-4)
 
 
 def test_a_fader_adds_a_line_over_time():

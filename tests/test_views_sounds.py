@@ -1,9 +1,11 @@
 """Views of sound against a transcription of BYOL-A's order of things, sample by sample in float64; only the draws come from us."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
 from sounds_together import BATCH, STEPS, batch, everything
@@ -31,9 +33,16 @@ def crop(x, u):
     return F.interpolate(cut, size=(bands, frames), mode="bicubic", align_corners=True)[0, 0].numpy()
 
 
+class Bank(list):
+    """The last sounds, each in the place of the oldest: a place is what is drawn."""
+
+    def put(self, sound, memory, turn):
+        self[turn % memory : turn % memory + 1] = [sound]
+
+
 def byol_a(steps, seed, *, alpha, gain, running, memory, noise=0.0, twice=True, post=True):
     """[(B, 64, T) log-mels, ids] of each step -> its two views (B, 64, T)."""
-    bank, seen = [], []
+    bank, seen, turn = Bank(), [], itertools.count()
     for epoch, (log_mels, ids) in enumerate(steps):
         if running:
             seen.append(log_mels)
@@ -50,26 +59,15 @@ def byol_a(steps, seed, *, alpha, gain, running, memory, noise=0.0, twice=True, 
                     share = alpha * draw[1]
                     sample = np.log((1 - share) * np.exp(sample) + share * np.exp(bank[int(draw[2] * len(bank))]) + EPS)
                 if noise:
-                    from scipy.stats import norm
-
-                    sample = sample + norm.ppf(draw[12:] + 2**-25, scale=noise).reshape(sample.shape)
+                    sample = sample + scipy.stats.norm.ppf(draw[12:] + 2**-25, scale=noise).reshape(sample.shape)
                 sample = crop(sample, draw[3:7])
                 head, tail = gain * (2 * draw[7:9] - 1)
                 view.append(sample + np.linspace(head, tail, sample.shape[1]))
             views.append(np.stack(view))
             for entry in x if twice or number else []:
-                bank = in_its_place(bank, entry, memory)
+                bank.put(entry, memory, next(turn))
         whole = np.concatenate(views)
         yield [(v - whole.mean()) / whole.std(ddof=1) for v in views] if post else views
-
-
-def in_its_place(bank, entry, memory, turn=[0]):  # noqa: B006
-    """The bank with the entry in the place of the oldest, which is what a draw of a place means."""
-    if not bank:
-        turn[0] = 0
-    bank = [*bank, entry] if len(bank) < memory else [entry if i == turn[0] % memory else b for i, b in enumerate(bank)]
-    turn[0] += 1
-    return bank
 
 
 @pytest.mark.parametrize(
