@@ -1,6 +1,6 @@
 """Sound: from waveforms to the views of BYOL-A, beside the same ops done for one sample after the other with torchaudio.
 
-    uv run --group bench python benchmarks/sounds.py            # about 2 minutes; --tiny: seconds, to see that it works
+    uv run --group bench python benchmarks/sounds.py            # about half a minute; --tiny: seconds, to see that it works
 
 Every contender works on the same windows of 0.95 s at 16 kHz, in turns, on one core; figures are medians over the rounds, in seconds
 of processor time. "One by one" is what data loaders do: a spectrogram, a sound drawn from a list, a slice of a canvas, torch's bicubic
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="few sounds, one round: to see that it works")
     asked = parser.parse_args()
     keep_freed_memory()  # as in a run
-    count, rounds = (8, 1) if asked.tiny else (256, 7)
+    count, rounds = (8, 1) if asked.tiny else (128, 5)
     torch.manual_seed(0)
     waves = 0.1 * torch.randn(count, sounds.load("byol-a-v1").samples)
     with cores(1):
