@@ -6,6 +6,7 @@ version took them. Other scales and norms (librosa's, nnAudio's) make other numb
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 EPS: Final = torch.finfo(torch.float32).eps
-_TOGETHER: Final = 16  # waveforms at a time on a CPU: a whole batch of spectra would not stay in its cache
+_TOGETHER: Final = 16  # samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,11 @@ def filters(front: FrontEnd) -> Tensor:
     return torch.minimum((f - left) / (middle - left), (right - f) / (right - middle)).clamp_(min=0)
 
 
+def parts(x: Tensor) -> Sequence[Tensor]:
+    """(B, ...) -> what to work on at a time: on a CPU a few samples, whose intermediate results stay in its cache; elsewhere all."""
+    return torch.split(x, _TOGETHER if x.device.type == "cpu" else max(1, len(x)))
+
+
 class LogMel(nn.Module):
     """Waveforms in, log-mel spectrograms out; nothing that learns, and nothing to save."""
 
@@ -88,8 +94,7 @@ class LogMel(nn.Module):
         frames = self.front.frames(waves.shape[1])
         # Half precision has no Fourier transform, and too few digits for energies.
         with torch.autocast(waves.device.type, enabled=False):
-            parts = waves.float().split(_TOGETHER if waves.device.type == "cpu" else max(1, len(waves)))
-            return torch.cat([self._of(part)[:, :frames] for part in parts]).transpose(1, 2)[:, None].contiguous()
+            return torch.cat([self._of(part)[:, :frames] for part in parts(waves.float())]).transpose(1, 2)[:, None].contiguous()
 
     def _of(self, waves: Tensor) -> Tensor:
         """(B, T) -> (B, frames, bands); at least as many frames as T has."""

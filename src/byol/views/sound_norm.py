@@ -31,7 +31,7 @@ def standardised(views: Sequence[Tensor]) -> tuple[Tensor, ...]:
     mean, variance = combined(found)
     values = len(found) * views[0][0].numel()
     std = (variance * (values / max(1, values - 1))).sqrt().clamp_(min=EPS)
-    return tuple((v - mean) / std for v in views)
+    return tuple(torch.sub(v, mean).div_(std) for v in views)
 
 
 @torch.no_grad()

@@ -71,4 +71,4 @@ class SoundState(nn.Module):
 
     def normalised(self, x: Tensor) -> Tensor:
         """(B, 1, F, T) log-mels -> of zero mean and unit deviation over the data."""
-        return (x - self.mean) / self.std()
+        return torch.sub(x, self.mean).div_(self.std())
