@@ -57,7 +57,7 @@ def of_plan(name: str, waves: Tensor, rounds: int) -> Figures:
         "ops of two views alone, byol": lambda: [
             sounds.changed(part, drawn, plan.pipeline, state)
             for _ in range(2)
-            for part, drawn in zip(parts(ready), torch.split(u, len(parts(ready)[0])), strict=True)
+            for part, drawn in zip(parts(ready, ready.device), parts(u, ready.device), strict=True)
         ],
         LOOP: lambda: one_by_one(waves),
         "byol, all of it": lambda: plan.device(waves, ids, 0, 0, state),

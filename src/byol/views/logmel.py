@@ -70,9 +70,9 @@ def filters(front: FrontEnd) -> Tensor:
     return torch.minimum((f - left) / (middle - left), (right - f) / (right - middle)).clamp_(min=0)
 
 
-def parts(x: Tensor) -> Sequence[Tensor]:
+def parts(x: Tensor, device: torch.device) -> Sequence[Tensor]:
     """(B, ...) -> what to work on at a time: on a CPU a few samples, whose intermediate results stay in its cache; elsewhere all."""
-    return torch.split(x, _TOGETHER if x.device.type == "cpu" else max(1, len(x)))
+    return torch.split(x, _TOGETHER if device.type == "cpu" else max(1, len(x)))
 
 
 class LogMel(nn.Module):
@@ -94,7 +94,8 @@ class LogMel(nn.Module):
         frames = self.front.frames(waves.shape[1])
         # Half precision has no Fourier transform, and too few digits for energies.
         with torch.autocast(waves.device.type, enabled=False):
-            return torch.cat([self._of(part)[:, :frames] for part in parts(waves.float())]).transpose(1, 2)[:, None].contiguous()
+            found = torch.cat([self._of(part)[:, :frames] for part in parts(waves.float(), waves.device)])
+        return found.transpose(1, 2)[:, None].contiguous()
 
     def _of(self, waves: Tensor) -> Tensor:
         """(B, T) -> (B, frames, bands); at least as many frames as T has."""

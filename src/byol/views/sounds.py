@@ -141,7 +141,7 @@ class SoundViews:
         out = []
         for number in range(self.views):
             u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + number, ids.cpu(), p.draws(x[0].numel()))
-            several = zip(parts(x), torch.split(u, len(parts(x)[0])), strict=True)
+            several = zip(parts(x, x.device), parts(u, x.device), strict=True)
             out.append(torch.cat([changed(part, drawn, p, state) for part, drawn in several]))
             if whole is not None and (p.push_each_view or number == self.views - 1):
                 state.push(whole)
