@@ -43,8 +43,7 @@ def main() -> None:
 def of_plan(name: str, waves: Tensor, rounds: int) -> Figures:
     """Pairs of views a second: the front end alone, the views alone, everything."""
     plan = sounds.load(name, memory=min(2048, 8 * len(waves)))
-    state, ids, bare = plan.state(), torch.arange(len(waves)), LogMel()
-    state.settle(-5.0, 4.0)
+    state, ids, bare = plan.state((-5.0, 4.0)), torch.arange(len(waves)), LogMel()
     plan.device(waves, ids, 0, 0, state)  # so that the bank holds something
     spectrogram, kind = front_end(bare)
     one_by_one = OneByOne(spectrogram, plan.pipeline)

@@ -81,8 +81,7 @@ def byol_a(steps, seed, *, alpha, gain, running, memory, noise=0.0, twice=True, 
 )
 def test_views_are_those_of_byol_a(name, changes, reference):
     plan = sounds.load(name, **SHORT, **changes)
-    state = plan.state()
-    state.settle(-9.66, 4.72)
+    state = plan.state((-9.66, 4.72))
     steps = [batch(step, plan.samples) for step in range(4)]
     log_mels = [(LogMel()(waves)[:, 0].double().numpy(), ids) for waves, ids in steps]
     for epoch, ((waves, ids), theirs) in enumerate(zip(steps, byol_a(log_mels, 3, memory=20, **reference), strict=True)):
@@ -132,9 +131,8 @@ def test_the_state_in_a_checkpoint_goes_on_bit_for_bit():
 def test_a_view_depends_on_its_sample_and_the_bank_and_not_on_its_neighbours():
     plan = sounds.load("byol-a-v2", **SHORT, post=False)
     first, (waves, ids) = batch(0, plan.samples), batch(1, plan.samples)
-    states = [plan.state(), plan.state(), plan.state()]
+    states = [plan.state((-9.66, 4.72)) for _ in range(3)]
     for state in states:
-        state.settle(-9.66, 4.72)
         plan.device(*first, 0, 0, state)
     whole = plan.device(waves, ids, 0, 1, states[0])[0]
     part = plan.device(waves[[5, 2]], ids[[5, 2]], 0, 1, states[1])[0]
@@ -185,7 +183,7 @@ def test_windows_lie_within_long_sounds_and_around_short_ones():
 
 def test_any_number_of_views_is_of_the_same_window():
     plan = sounds.load("byol-a-v2", views=3, **SHORT)
-    state = plan.state()
+    state = plan.state((-9.66, 4.72))
     waves, ids = batch(0, plan.samples)
     views = plan.device(waves, ids, 0, 0, state)
     assert len(views) == 3
@@ -237,6 +235,11 @@ def test_views_that_cannot_be_are_one_sentence(name, changes, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         sounds.load(name, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_views_that_need_statistics_are_not_made_without():
+    with pytest.raises(ValueError, match="the views byol-a-v2 need the statistics of the data; give their mean and deviation"):
+        sounds.load("byol-a-v2").state()
 
 
 def test_waveforms_of_another_length_are_one_sentence():

@@ -110,9 +110,14 @@ class SoundViews:
             raise ValueError(f"seconds {pipeline.seconds} is less than a sample at {self.front.rate} Hz; give more")
         self.shape = (self.front.bands, self.front.frames(self.samples))  # of a view: F, T
 
-    def state(self) -> SoundState:
-        """A new state for these views: an empty bank, no statistics."""
-        return SoundState(*self.shape, self.pipeline.memory if self.pipeline.mixup else 0)
+    def state(self, statistics: tuple[float, float] | None = None) -> SoundState:
+        """A new state for these views: an empty bank, and mean and deviation of the data where they are measured beforehand."""
+        if self.pipeline.pre == "given" and statistics is None:
+            raise ValueError(f"the views {self.name} need the statistics of the data; give their mean and deviation, or pre='running'")
+        state = SoundState(*self.shape, self.pipeline.memory if self.pipeline.mixup else 0)
+        if statistics:
+            state.settle(*statistics)
+        return state
 
     def windows(self, lengths: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
         """(B,) samples of each sound at the front end's rate, (B,) ids -> (B,) int64: where their windows begin.
@@ -128,7 +133,10 @@ class SoundViews:
 
     @torch.no_grad()
     def device(self, waves: Tensor, ids: Tensor, seed: int, epoch: int, state: SoundState) -> tuple[Tensor, ...]:
-        """(B, samples) float32 on any device, (B,) ids on the CPU -> views (B, 1, F, T), float32; what they saw enters `state`."""
+        """(B, samples) float32 on any device, (B,) ids on the CPU -> views (B, 1, F, T), float32.
+
+        What they saw enters `state`, which has to be on the same device.
+        """
         if waves.shape[1] != self.samples:
             raise ValueError(f"the views {self.name} are of {self.samples} samples; these waveforms have {waves.shape[1]}")
         p = self.pipeline
