@@ -6,7 +6,6 @@ version took them. Other scales and norms (librosa's, nnAudio's) make other numb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 EPS: Final = torch.finfo(torch.float32).eps
-_TOGETHER: Final = 16  # samples
+_TOGETHER: Final = 16  # waveforms at a time on a CPU: the spectra of a whole batch would not stay in its cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +69,6 @@ def filters(front: FrontEnd) -> Tensor:
     return torch.minimum((f - left) / (middle - left), (right - f) / (right - middle)).clamp_(min=0)
 
 
-def parts(x: Tensor, device: torch.device) -> Sequence[Tensor]:
-    """(B, ...) -> what to work on at a time: on a CPU a few samples, whose intermediate results stay in its cache; elsewhere all."""
-    return torch.split(x, _TOGETHER if device.type == "cpu" else max(1, len(x)))
-
-
 class LogMel(nn.Module):
     """Waveforms in, log-mel spectrograms out; nothing that learns, and nothing to save."""
 
@@ -94,7 +88,8 @@ class LogMel(nn.Module):
         frames = self.front.frames(waves.shape[1])
         # Half precision has no Fourier transform, and too few digits for energies.
         with torch.autocast(waves.device.type, enabled=False):
-            found = torch.cat([self._of(part)[:, :frames] for part in parts(waves.float(), waves.device)])
+            parts = torch.split(waves.float(), _TOGETHER if waves.device.type == "cpu" else max(1, len(waves)))
+            found = torch.cat([self._of(part)[:, :frames] for part in parts])
         return found.transpose(1, 2)[:, None].contiguous()
 
     def _of(self, waves: Tensor) -> Tensor:

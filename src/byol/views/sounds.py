@@ -19,7 +19,7 @@ from torch import Tensor
 
 from byol import dist, rng
 from byol.views import sound_ops
-from byol.views.logmel import FrontEnd, LogMel, parts
+from byol.views.logmel import FrontEnd, LogMel
 from byol.views.sound_norm import standardised
 from byol.views.sound_state import SoundState
 from byol.views.sound_words import describe
@@ -149,8 +149,7 @@ class SoundViews:
         out = []
         for number in range(self.views):
             u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + number, ids.cpu(), p.draws(x[0].numel()))
-            several = zip(parts(x, x.device), parts(u, x.device), strict=True)
-            out.append(torch.cat([changed(part, drawn, p, state) for part, drawn in several]))
+            out.append(changed(x, u, p, state))
             if whole is not None and (p.push_each_view or number == self.views - 1):
                 state.push(whole)
         return standardised(out) if p.post else tuple(out)
