@@ -14,7 +14,7 @@ COUNTS = {
     "linear": 63, "linear-variant": 6, "semi": 28, "transfer-linear": 4 * 12, "transfer-finetune": 5 * 12, "places365": 2 * 13 + 1,
     "segmentation": 4, "detection": 4, "depth": 3 * 5, "batch_size": 7 * 4, "augmentations": 14 * 4, "tau_base": 6, "target": 13,
     "alpha": 1 + 3 * 6, "layers": 9, "dim": 6, "lr": 7 * 2, "weight_decay": 5 * 2, "loss_norm": 4 * 2, "predictor_rate": 5, "rates": 25,
-    "optimal_predictor": 1, "norm": 16, "online": 11, "knn": 12, "linear-others": 3,
+    "optimal_predictor": 1, "norm": 16, "encoder_norm": 5, "online": 11, "knn": 12, "linear-others": 3,
 }  # fmt: skip
 
 
@@ -72,6 +72,11 @@ def one(**wanted):
         (25.7, {"table": "rates", "setting": "tau_base=0 projector_rate=1 predictor_rate=1.5"}),
         (57.7, {"table": "norm", "setting": "head_norm=batch predictor_norm=batch", "metric": "top-1"}),
         (28.8, {"table": "norm", "method": "Random init"}),
+        (74.3, {"table": "encoder_norm", "setting": "batch norm", "epochs": 1000, "verified": True}),
+        (72.1, {"table": "encoder_norm", "setting": "batch norm in the encoder alone", "epochs": 300, "verified": False}),
+        (0.1, {"table": "encoder_norm", "setting": "none", "epochs": 300, "verified": False}),
+        (65.7, {"table": "encoder_norm", "setting": "data-dependent initialisation", "epochs": 300, "verified": False}),
+        (73.9, {"table": "encoder_norm", "setting": "group norm + weight standardisation", "epochs": 1000, "verified": True}),
     ],
 )
 def test_a_number_typed_again_by_hand_is_the_one_in_the_table(value, wanted):
