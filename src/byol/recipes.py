@@ -347,7 +347,7 @@ def resolve(request: Request, facts: Facts, method_config: type, view_options: t
         expected=choices.expected,
     )
     method_config(**plan.method)  # refuses values that the method cannot take, before anything is built
-    return derived(plan)
+    return derived(plan, "images" if facts.modality == "image" else "samples")
 
 
 def _common(request: Request, facts: Facts) -> Choices:
@@ -383,12 +383,12 @@ def _common(request: Request, facts: Facts) -> Choices:
     return c
 
 
-def derived(plan: Plan) -> Plan:
-    """The plan with everything that follows from its settings computed anew."""
+def derived(plan: Plan, what: str = "images") -> Plan:
+    """The plan with everything that follows from its settings computed anew; `what` its samples are called in a sentence."""
     s = plan.settings
     if plan.images < s.batch_size:
         raise ValueError(
-            f"{plan.images} samples do not fill a batch of {s.batch_size}; pass --batch-size {max(2, plan.images // 2)} or less"
+            f"{plan.images} {what} do not fill a batch of {s.batch_size}; pass --batch-size {max(2, plan.images // 2)} or less"
         )
     per_epoch = plan.images // s.batch_size
     if per_epoch < s.accumulate:
