@@ -21,4 +21,6 @@ from byol.evaluation.protocols import names as names
 from byol.evaluation.result import Evaluation as Evaluation
 from byol.evaluation.result import Score as Score
 from byol.evaluation.semi import Semi as Semi
+from byol.evaluation.sound import EvarLinear as EvarLinear
+from byol.evaluation.sound import SoundLinear as SoundLinear
 from byol.evaluation.transfer import Transfer as Transfer

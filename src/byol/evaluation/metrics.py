@@ -16,7 +16,9 @@ _STREAM = 1 << 20  # of their random numbers: no other purpose counts so far on 
 
 
 def measured(metric: Metric, scores: Tensor, y: Tensor) -> float:
-    """(m, C) scores and (m,) classes, or (m, C) of 1, 0 and -1, -> the metric in [0, 1]."""
+    """(m, C) scores and (m,) classes, or (m, C) of 1, 0 and -1, -> the metric in [0, 1]; (R, m, C) -> the mean of each of the R."""
+    if scores.ndim == 3:
+        return sum(measured(metric, s, y) for s in scores) / len(scores)
     if metric == "11-point mAP":
         return mean_average_precision(scores, y)
     right = hits(scores, y).double()
@@ -60,6 +62,6 @@ def interval(metric: Metric, scores: Tensor, y: Tensor) -> tuple[float, float]:
         u = rng.uniforms(0, _STREAM + draw, rng.STREAM_SPLIT, torch.arange(len(y)), 1)[:, 0]
         rows = (u * len(y)).long().clamp_max(len(y) - 1)
         if metric != "11-point mAP" or bool((y[rows] == 1).any()):
-            draws.append(measured(metric, scores[rows], y[rows]))
+            draws.append(measured(metric, scores[..., rows, :], y[rows]))
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)

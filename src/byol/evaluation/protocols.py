@@ -9,15 +9,18 @@ from byol.evaluation.linear import Linear
 from byol.evaluation.linear_sgd import LinearSgd
 from byol.evaluation.probe import Probe
 from byol.evaluation.semi import Semi
+from byol.evaluation.sound import EvarLinear, SoundLinear
 from byol.evaluation.transfer import Transfer
 
-_KINDS: dict[str, type[Knn | Linear | LinearSgd | Semi | FineTune | Transfer]] = {
+_KINDS: dict[str, type[Knn | Linear | LinearSgd | Semi | FineTune | Transfer | SoundLinear | EvarLinear]] = {
     "knn": Knn,
     "linear": Linear,
     "linear-sgd": LinearSgd,
     "semi": Semi,
     "finetune": FineTune,
     "transfer": Transfer,
+    "sound-linear": SoundLinear,
+    "evar-linear": EvarLinear,
 }
 
 
