@@ -71,16 +71,29 @@ def test_features_are_standardised_as_scikit_learn_does():
     torch.testing.assert_close(ours, torch.from_numpy(scaler.transform(test.numpy())), rtol=0, atol=1e-12)
 
 
+def wrong_at_first(x):
+    """The first seed whose layer says the opposite of what is to be learnt from one feature."""
+    for seed in range(100):
+        layer = sound._drawn_layer(x, 2, seed)
+        (slope,), offset = (layer.weight[1] - layer.weight[0]).tolist(), float((layer.bias[1] - layer.bias[0]).detach())
+        if slope < -0.5 and abs(offset) < 0.2:
+            return seed
+    raise AssertionError("no such seed")
+
+
 def test_training_stops_where_validation_gets_worse_and_keeps_the_best_epoch():
     # What is learnt is the opposite of what is validated by: the more it learns, the worse it gets.
-    x, y = clusters(noise=0.1, classes=2)
-    val = torch.arange(60) >= 40
-    turned = torch.where(val, 1 - y, y)
+    x = torch.linspace(-1, 1, 60).double()[:, None]
+    val = torch.arange(60) % 3 == 0
+    turned = torch.where(val, x[:, 0] < 0, x[:, 0] >= 0).long()
     protocol = SoundLinear(lr=0.02, epochs=100, batch_size=8, patience=6)
-    stopped = sound.train(x - x.mean(0), turned, val, "", classes=2, protocol=protocol, seed=1)
-    assert stopped.stopped == stopped.epoch + 6 < 100
-    until_then = sound.train(x - x.mean(0), turned, val, "", classes=2, protocol=replace(protocol, epochs=stopped.epoch), seed=1)
-    assert torch.equal(stopped.weight, until_then.weight)
+    seed = wrong_at_first(x)
+    found = sound.train(x, turned, val, "", classes=2, protocol=protocol, seed=seed)
+    assert found.epoch >= 1
+    assert found.stopped == found.epoch + 6 < 100
+    until_then = sound.train(x, turned, val, "", classes=2, protocol=replace(protocol, epochs=found.epoch), seed=seed)
+    assert torch.equal(found.weight, until_then.weight)
+    assert (found.scores(x[val]).argmax(1) == turned[val]).double().mean() > 0.8
 
 
 def test_of_equally_good_epochs_the_last_is_kept_and_ends_no_training():
@@ -107,8 +120,8 @@ def test_the_first_weights_are_torchs():
     layer = sound._drawn_layer(torch.zeros(1, 400), 300, 0)
     bound = 400**-0.5
     for parameter in layer.parameters():
-        assert bound * 0.98 < float(parameter.abs().max()) <= bound
-    assert abs(float(layer.weight.std()) - bound / 3**0.5) < 1e-3
+        assert bound * 0.98 < float(parameter.detach().abs().max()) <= bound
+    assert abs(float(layer.weight.detach().std()) - bound / 3**0.5) < 1e-3
 
 
 def test_validation_clips_are_not_learnt_from_and_do_not_move_the_statistics():
@@ -192,7 +205,6 @@ def test_evar_takes_the_rate_of_the_data_set_and_says_it():
         ("gtzan/", 1e-3),
         ("fsd50k", 3e-4),
         ("crema-d", 3e-4),
-        ("my", 3e-4),
     ],
 )
 def test_the_rates_are_evars(data, rate):
@@ -217,7 +229,7 @@ def test_the_protocols_are_found_by_name_and_print_what_they_are():
     assert "lr by data set" in describe("evar-linear")
     t = given()
     (result,) = evaluate([("pixels", None), ("run", t.encoder)], t.train, protocols=["sound-linear:repeats=2,epochs=2"])
-    assert "mean of 2" in " ".join(result.lines())
+    assert "mean of 2)" in " ".join(" ".join(result.lines()).split())
     assert result.scores[0].settings["validation"].endswith("drawn")
 
 
