@@ -84,5 +84,5 @@ def _frames(audio: Tensor, model: HearModel) -> list[Tensor]:
         raise ValueError(f"audio has the shape {tuple(audio.shape)}; give (sounds, samples)")
     model.eval()  # HEAR does not ask for it, and dropout would make every answer another
     with torch.autocast(audio.device.type, enabled=False):
-        parts = audio.float().split(max(1, _TOGETHER // max(1, audio.shape[1])))
+        parts = torch.split(audio.float(), max(1, _TOGETHER // max(1, audio.shape[1])))
         return [model.net.frames(encoders.log_mel(part, model.input)).float() for part in parts]

@@ -84,7 +84,8 @@ def _plain(array: NDArray[np.generic]) -> Waves:
     loudest = float(np.abs(x).max())
     if x.dtype.kind == "f" and loudest > 256:
         raise ValueError(f"a sound has values up to {loudest:g}, and floats are in [-1, 1]; divide them by the largest that there can be")
-    return np.divide(x, _FULL.get(x.dtype, 1.0), dtype=np.float32, casting="unsafe")
+    scaled: Waves = np.divide(x, _FULL.get(x.dtype, 1.0), dtype=np.float32, casting="unsafe")
+    return scaled
 
 
 def _decoded(sound: str | Path | bytes) -> tuple[Waves, int]:

@@ -162,7 +162,7 @@ def leave_one_fold_out(x: Tensor, y: Tensor, fold: Tensor, *, classes: int, prot
 
     Folds ascending; their mean is the score, as UrbanSound8K's ten are averaged. ValueError for fewer than two.
     """
-    there = fold.unique().tolist()
+    there = sorted(set(fold.tolist()))
     if len(there) < 2:
         raise ValueError(f"the data has {len(there)} fold, and leaving one out needs two; give the fold of each clip")
     accuracies = []
@@ -203,9 +203,9 @@ def train(x: Tensor, y: Tensor, val: Tensor, validation: str, *, classes: int, p
     epoch = 0
     for epoch in range(1, protocol.epochs + 1):
         order = rng.permutation(seed, epoch, len(learn)).to(x.device)
-        for rows in learn[order].split(protocol.batch_size):
+        for rows in torch.split(learn[order], protocol.batch_size):
             optimizer.zero_grad()
-            cross_entropy(linear(x[rows]), y[rows]).backward()
+            cross_entropy(linear(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         with torch.no_grad():
             accuracy = float(hits(linear(val_x), val_y).double().mean()) if len(val_y) else 0.0
