@@ -139,5 +139,6 @@ def test_an_encoder_without_features_over_time_is_one_sentence():
     for encoder in (images, load("small-w1-n2", input=HEARD)):
         with pytest.raises(ValueError, match="gives no features over time"):
             hear.HearModel(encoder)
-    with pytest.raises(ValueError, match="give \\(sounds, samples\\)"):
-        hear.get_scene_embeddings(noise(16_000), model())
+    for function in (hear.get_scene_embeddings, hear.get_timestamp_embeddings):
+        with pytest.raises(ValueError, match=r"give \(sounds, samples\)"):
+            function(noise(16_000), model())

@@ -56,9 +56,10 @@ def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
 
 def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
     """(n, samples) in [-1, 1] at the model's rate -> (n, t, timestamp_embedding_size) float32, and (n, t) ms, the same for every sound."""
+    parts = _frames(audio, model)
     times = timestamps(audio.shape[1], model.sample_rate)
     stride, hop = model.net.shape.stride, 1000 * model.input.hop / model.sample_rate
-    embedded = [interpolated(y, (times / hop - (stride - 1) / 2) / stride) for y in _frames(audio, model)]
+    embedded = [interpolated(y, (times / hop - (stride - 1) / 2) / stride) for y in parts]
     return torch.cat(embedded), times.float().to(audio.device).expand(len(audio), -1)
 
 

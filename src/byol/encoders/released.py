@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +53,7 @@ def _state(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}; give one of BYOL-A's .pth files") from None
-    except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch's reader raises nearly every type of exception on damaged bytes
         raise ValueError(f"{path} is no PyTorch file of plain tensors ({_first_line(error)}); give one of BYOL-A's .pth files") from error
     inside = next((content[key] for key in _WRAPPED if isinstance(content, dict) and key in content), content)
     if not isinstance(inside, dict) or not inside or not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in inside.items()):
