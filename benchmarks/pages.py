@@ -4,7 +4,8 @@
     python benchmarks/pages.py --check    # exits 1 and names what is not as it would be written
 
 The paragraphs of a method's docstring that begin with "Expect" and "Use it" are what the table says of published numbers and of when to
-use it. Passes are counted on a small network with the method's default options (family.py).
+use it. Passes are counted on a small network with the method's default options (family.py); time and memory stand in
+docs/methods/cost.json, which step_methods.py writes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -25,6 +27,7 @@ from byol import methods, recipes
 from byol.optim import NORMALISATION
 
 FOLDER = Path(__file__).parent.parent / "docs" / "methods"
+COST = json.loads((FOLDER / "cost.json").read_text(encoding="utf-8"))
 MADE = "<!-- Made by benchmarks/pages.py from the files of the methods; a change here is lost. -->"
 INTRO = f"""{MADE}
 # Methods
@@ -38,10 +41,17 @@ optimisers, checkpoints, several processes, health and evaluation are the same f
 
 Passes are batches through an encoder in one step with the default options: forward with a gradient (online), forward without (target),
 and backward. Each batch holds one view of every image. Buffers are what a method keeps beside its networks; they are in the checkpoint.
+
+Time and memory are of an update, relative to BYOL's, all methods in turns in one process: {{encoder}}, {{image_size}} px,
+batch {{batch_size}}, float32, one thread ({{processor}}, torch {{torch}}), heads of 1024 and 256 units unless `auto` says
+otherwise on a CPU, {{rounds}} rounds: `python benchmarks/step_methods.py --write`. Time is processor time, the median of the ratios of
+each round. Memory is counted, so that it is exact: what autograd keeps for the backward pass, and parameters, their gradients and
+buffers; not what an operation takes while it runs, nor the optimiser's state.
+
 Published numbers are the papers', under their conditions; none has been reproduced here unless [results](../results.md) say so.
 
-| method | views | online | target | backward | buffers | published | use it |
-|---|---|---|---|---|---|---|---|
+| method | views | online | target | backward | time | memory | buffers | published | use it |
+|---|---|---|---|---|---|---|---|---|---|
 """
 OUTRO = """
 Losses differ in scale, and with plain SGD the learning rate with them: a rate is for the loss that the method's page describes.
@@ -71,7 +81,10 @@ def main() -> None:
 def pages() -> dict[str, str]:
     """{file name: its content}"""
     names = methods.names()
-    return {"README.md": INTRO + "".join(f"{row(name)}\n" for name in names) + OUTRO, **{f"{name}.md": page(name) for name in names}}
+    return {
+        "README.md": INTRO.format(**COST["on"]) + "".join(f"{row(name)}\n" for name in names) + OUTRO,
+        **{f"{name}.md": page(name) for name in names},
+    }
 
 
 def row(name: str) -> str:
@@ -81,11 +94,18 @@ def row(name: str) -> str:
         f"[`{name}`]({name}.md): {first_line(name).rstrip('.')}",
         str(len(methods.views_of(methods.load(name)))),
         *(f"{count[kind]:g}" for kind in ("online", "target", "backward")),
+        *cost(name),
         buffers(name) or "none",
         paragraph(name, "Expect") or "see its page",
         paragraph(name, "Use it") or "see its page",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def cost(name: str) -> tuple[str, str]:
+    """Time and memory of an update, relative to BYOL's; of a method that is newer than the measurement, that it is not measured."""
+    found = COST["methods"].get(name)
+    return (f"{found['time']:.2f}", f"{found['memory']:.2f}") if found else ("not measured", "not measured")
 
 
 def page(name: str) -> str:

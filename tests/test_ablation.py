@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 from cli_calls import byol, stripes
+from safetensors.torch import load_file
 
 from byol import ablation, published, views
 from byol.ablation import STUDIES, Asked
@@ -273,8 +274,58 @@ def test_no_row_of_the_study_of_norms_has_a_norm_that_it_does_not_name():
     facts = Facts(images=1000, short_side=32, device="cpu", cores=2)
     kinds = (load("byol").Config, Pipeline, views.names())
     assert resolve(Request(data="x"), facts, *kinds).method["projection_norm"] == "batch"
-    study = STUDIES["norm"]
-    assert {resolve(Request(data="x", set=study.pairs(s)), facts, *kinds).method["projection_norm"] for s in study.values} == {"none"}
+    for study in (STUDIES["norm"], STUDIES["encoder_norm"]):
+        assert {resolve(Request(data="x", set=study.pairs(s)), facts, *kinds).method["projection_norm"] for s in study.values} == {"none"}
+
+
+def test_a_suffix_goes_to_the_encoder_that_all_runs_have_in_common_and_a_whole_name_stands_for_itself():
+    study = STUDIES["encoder_norm"]
+    common = Shared(request=Request(data="x", set=("dim=8",)), an_update=128, encoder="small-w16")
+    encoders = {s: request_of(study, s, 0, common).folded().encoder for s in (*study.values, "encoder=resnet18+ln head_norm=layer")}
+    assert encoders == {
+        "batch norm": None,
+        "batch norm in the encoder alone": None,
+        "none": "small-w16+none",
+        "data-dependent initialisation": "small-w16+data",
+        "group norm + weight standardisation": "small-w16+gn+ws",
+        "encoder=resnet18+ln head_norm=layer": "resnet18+ln",
+    }
+    facts, kinds = Facts(images=1000, short_side=32, device="cpu", cores=2), (load("byol").Config, Pipeline, views.names())
+    heads = [resolve(request_of(study, s, 0, common).folded(), facts, *kinds).method.get("head_norm", "batch") for s in study.values]
+    assert heads == ["batch", "none", "none", "data", "group"]
+
+
+def test_the_study_of_the_encoders_norm_has_batch_norm_where_it_says_and_nowhere_else(tmp_path):
+    """By the running statistics in the files of the runs: those of batch norm alone have any."""
+    photos = stripes(tmp_path / "photos", 24)
+    asked = {"image_size": 16, "batch_size": 16, "epochs": 1, "device": "cpu", "set": ("hidden=16", "dim=8", "workers=0"), "seeds": 1}
+    found = ablation.ablate("encoder_norm", photos, tmp_path / "out", encoder="small-w8-n2", jobs=1, **asked)
+    assert found.failed == {}
+    assert [f.same_as for f in found.findings] == [""] * 5
+    assert [f.published.value for f in found.findings] == [74.3, 72.1, 0.1, 65.7, 73.9]
+    where = {}
+    for f in found.findings:
+        run = tmp_path / "out" / ablation.folder(f.setting) / "seed-0"
+        keys = [key for key in load_file(run / "last.safetensors") if key.endswith("running_mean") and "target_" not in key]
+        where[f.setting] = {part for part in ("encoder.", "projector.", "predictor.") if any(part in key for key in keys)}
+    assert where == {
+        "batch norm": {"encoder.", "projector.", "predictor."},
+        "batch norm in the encoder alone": {"encoder."},
+        "none": set(),
+        "data-dependent initialisation": set(),
+        "group norm + weight standardisation": set(),
+    }
+    text = " ".join(" ".join(found.lines()).split())
+    assert "74.3 and 73.9 after 1000 epochs; 72.1, 0.1 and 65.7 after 300, third-hand" in text
+    assert max(map(len, found.lines())) <= 80
+
+
+def test_a_suffix_that_there_is_not_is_refused_before_anything_trains(tmp_path):
+    photos = stripes(tmp_path / "photos", 24)
+    call = byol("ablate", "encoder_norm", photos, "--out", tmp_path / "out", "--values", "encoder=+groups", *SMALL)
+    assert call.code == 2
+    assert "no encoder 'small-w16+groups': +groups cannot stand there; give one of +gn" in " ".join(call.err.split())
+    assert not list((tmp_path / "out").glob("*/seed-0"))
 
 
 def test_rows_about_one_view_change_that_view_alone_and_come_to_the_same_where_there_is_no_blur():

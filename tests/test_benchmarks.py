@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +27,46 @@ def test_step_compares_the_update_with_the_bare_passes():
     found = last_line("step.py")["small-w16_32"]
     assert found["bare passes"]["ratio_to_bare"] == 1
     assert found["byol"]["median_ms"] > 0
+
+
+def test_every_method_s_update_is_set_beside_byol_s_and_its_memory_is_what_can_be_counted_by_hand(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import step_methods
+    import torch
+    from torch import nn
+
+    found = step_methods.measured(["byol", "simsiam"], SimpleNamespace(encoder="small-w8-n2", image_size=16, batch_size=4, rounds=2))
+    assert found["byol"]["time"] == found["byol"]["memory"] == 1
+    assert all(value > 0 for costs in found.values() for value in costs.values())
+
+    class Squares(nn.Module):
+        """Keeps x, (4, 8), for its weight, (8, 8), and the outcome, (4, 8), for the square; the weight stands, and is none of it."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer, self.frozen = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False).requires_grad_(False)
+
+        def forward(self, views):
+            with torch.no_grad():
+                self.frozen(views[0])
+            return (self.layer(views[0]) ** 2).sum()
+
+    update = SimpleNamespace(method=Squares(), views=(torch.randn(4, 8),), rows={})
+    assert step_methods.memory(update) == (4 * (4 * 8 + 4 * 8), 4 * (64 + 64 + 64))
+
+
+def test_the_file_of_costs_keeps_other_methods_unless_they_were_measured_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(FOLDER)
+    import step_methods
+
+    monkeypatch.setattr(step_methods, "FILE", tmp_path / "cost.json")
+    step_methods.write({"torch": "1"}, {"byol": {"time": 1.0}, "moco": {"time": 0.51234}})
+    step_methods.write({"torch": "1"}, {"byol": {"time": 1.0}, "simsiam": {"time": 0.7}})
+    kept = json.loads(step_methods.FILE.read_text())
+    assert kept["methods"] == {"byol": {"time": 1.0}, "moco": {"time": 0.512}, "simsiam": {"time": 0.7}}
+    with pytest.raises(SystemExit, match="measured otherwise"):
+        step_methods.write({"torch": "2"}, {"byol": {"time": 1.0}})
+    assert json.loads(step_methods.FILE.read_text()) == kept
 
 
 def test_gpu_runs_without_a_gpu():

@@ -134,6 +134,11 @@ def test_it_says_itself_that_it_is_a_reconstruction(method):
     assert "reconstruction" in sys.modules[method.__module__].__doc__.split("\n")[0]
 
 
+def test_a_threshold_below_every_sigmoid_is_refused():
+    with pytest.raises(ValueError, match=r"theta_negative is -0.5; give 0 or more"):
+        build(CSSL, theta_negative=-0.5)
+
+
 @pytest.mark.parametrize("method", [CCSL, CSSL])
 def test_what_is_known_to_end_in_collapse_is_named(method):
     assert build(method, warmup=0.25).risks() == {}

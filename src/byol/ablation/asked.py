@@ -40,6 +40,7 @@ class Shared:
 
     request: Request
     an_update: int  # images
+    encoder: str = ""  # its name, which a setting may add a suffix to
 
 
 def default_out(asked: Asked) -> Path:
@@ -82,7 +83,7 @@ def shared(asked: Asked, out: Path, progress: Progress, *, crowd: int = 1) -> Sh
     layout = f"channels_last={str(s.channels_last).lower()}"
     fixed = (layout, *session.request.set)
     request = replace(session.request, epochs=s.epochs, minutes=None, precision=s.precision, set=fixed)
-    found = Shared(request=request, an_update=s.batch_size * s.accumulate)
+    found = Shared(request=request, an_update=s.batch_size * s.accumulate, encoder=s.encoder)
     out.mkdir(parents=True, exist_ok=True)
     runs.write_json(path, {"asked": kept, "shared": dataclasses.asdict(found)})
     return found
@@ -100,7 +101,7 @@ def settings_of(asked: Asked, study: Study, common: Shared) -> list[str]:
 
 def request_of(study: Study, setting: str, seed: int, common: Shared) -> Request:
     """What is asked of one run: the setting goes over everything else."""
-    pairs = study.pairs(setting)
+    pairs = tuple(p.replace("encoder=+", f"encoder={common.encoder}+") for p in study.pairs(setting))
     size = next((int(p.partition("=")[2]) for p in pairs if p.startswith("batch_size=")), None) if study.name == "batch_size" else None
     if size is not None:  # as many images an update as in all other runs
         if size < 1 or common.an_update % size:

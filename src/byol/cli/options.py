@@ -112,10 +112,10 @@ class Ablate(Common):
     name: Annotated[
         Literal[
             "batch_size", "augmentations", "tau_base", "target", "alpha", "layers", "dim", "lr", "weight_decay", "loss_norm",
-            "predictor_rate", "rates", "norm",
+            "predictor_rate", "rates", "norm", "encoder_norm",
         ],
         Place("what to vary: batch_size, augmentations, tau_base, target, alpha, layers, dim, lr, weight_decay, loss_norm, "
-              "predictor_rate, rates or norm; see docs/ablations.md", "NAME"),
+              "predictor_rate, rates, norm or encoder_norm; see docs/ablations.md", "NAME"),
     ]  # fmt: skip
     data: Annotated[str, Place(DATA + "; with labels", "DATA")]
     out: Annotated[Path | None, About("folder of all runs (default: runs/ablate-NAME-DATA); one that is there goes on", "FOLDER")] = None

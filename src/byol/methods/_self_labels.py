@@ -1,4 +1,4 @@
-"""Self-labels: which images of a batch are taken for the same thing, by how similar their projections are.
+"""Self-labels: which images of a batch are taken for the same thing, by how similar their projections are; what CCSL and CSSL share.
 
 For Garg & Jain 2022 (arXiv 2204.04545), whose loss functions were published neither in the paper as far as it could be had nor with its
 code. This is a reconstruction from the abstract and from two numbers of a script (0.8 and 0.2), and is unverified.
@@ -6,15 +6,61 @@ code. This is a reconstruction from the abstract and from two numbers of a scrip
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from byol import dist
+from byol.optim import target_momentum
 
-Similarity = Callable[[Tensor, Tensor], Tensor]  # (b, D), (B, D) -> (b, B)
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of CCSL and CSSL; sizes and thresholds are those of the released script, the rest is this project's reading."""
+
+    hidden: int = 512  # units of the hidden layer of projector and predictor
+    dim: int = 512  # units of the projection
+    tau_base: float = 0.996  # target momentum at step 0
+    tau_schedule: Literal["constant", "cosine"] = "cosine"  # constant as in the script; cosine reaches 1 at the end, as in BYOL
+    theta_positive: float = 0.8  # pairs of larger similarity count as the same
+    theta_negative: float = 0.2  # pairs of smaller similarity count as different, with `negatives`
+    negatives: bool = False  # whether anything counts as different (unverified: the abstract speaks of attraction only)
+    labels_from: Literal["online", "target"] = "online"  # similarity of predictions with targets, or of targets with targets (unverified)
+    warmup: float = 0.25  # share of the run that is plain BYOL, before labels are trusted (unverified)
+    head_norm: Literal["batch", "layer", "none"] = "batch"  # between the two layers of each head
+    projection_norm: Literal["none", "batch"] = "none"  # of the projector's output; batch: no scale or shift, as in SimSiam
+    predictor_rate: float = 1.0  # times the learning rate, of the predictor
+    target_init: Literal["fresh", "copy"] = "fresh"  # fresh: its own random weights; copy: those of the online network
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if not -1 <= self.theta_negative <= self.theta_positive <= 1:
+            given = f"theta_negative={self.theta_negative} and theta_positive={self.theta_positive}"
+            raise ValueError(f"{given} are no thresholds of a similarity; give -1 <= theta_negative <= theta_positive <= 1")
+        for name in ("tau_base", "warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 to 1")
+        if not 0 <= self.predictor_rate < float("inf"):
+            raise ValueError(f"predictor_rate is {self.predictor_rate}; give 0 or more")
+
+    def tau(self, progress: float) -> float:
+        """Target momentum at this progress."""
+        return self.tau_base if self.tau_schedule == "constant" else target_momentum(progress, self.tau_base)
+
+    def risks(self) -> dict[str, str]:
+        """Labels that are believed at once: of a network that has learned nothing nearly all images are alike."""
+        risks = {}
+        if self.tau_base == 0:
+            risks["the target is the online network itself (tau_base 0)"] = "tau_base=0.99"
+        if self.warmup == 0:
+            risks["labels are trusted from the start (warmup 0)"] = "warmup=0.25"
+        if self.theta_positive < 0.5:
+            risks[f"images of little similarity count as the same (theta_positive {self.theta_positive:g})"] = "theta_positive=0.8"
+        return risks
 
 
 @dataclass(frozen=True)

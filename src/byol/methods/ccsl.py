@@ -6,14 +6,13 @@ abstract and from two thresholds (0.8, 0.2) of a script, unverified, with what i
 and `warmup`. With C_ij = cos(q(z_i), z'_j) over the batch of all processes, T_ij = 1 if i = j or C_ij > theta_positive, and 0 if
 C_ij < theta_negative: the loss of a direction is the mean of 2 - 2 C_ij over T = 1, plus with `negatives` that of max(0, C_ij) over T = 0.
 
-Theirs: 76.87 % on STL-10 (ResNet-18, 96 px) beside 71.04 of their BYOL, with an encoder that their script does not seem to freeze:
-not comparable with linear probes, and not with this reconstruction.
+Expect no published number. Theirs, 76.87 % on STL-10 (ResNet-18, 96 px) beside 71.04 of their BYOL, is with an encoder that their
+script does not seem to freeze: not comparable with linear probes, and not with this reconstruction.
+
+Use it to try self-labels, after CSSL: on the embedded digits, as it stands, it draws too much together (docs/predictors.md).
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,9 @@ from byol import dist
 from byol.losses import full_precision, normalise
 from byol.methods import Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
-from byol.methods._self_labels import Labels, found, labels, mean_where
+from byol.methods._self_labels import Labels, Options, found, labels, mean_where
 from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, param_groups, target_momentum
+from byol.optim import Group, param_groups
 
 RECIPES = {
     "ccsl-stl10-r18": {
@@ -39,42 +38,6 @@ RECIPES = {
         },
     },
 }  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options; sizes and thresholds are those of the released script, the rest is this project's reading."""
-
-    hidden: int = 512  # units of the hidden layer of projector and predictor
-    dim: int = 512  # units of the projection
-    tau_base: float = 0.996  # target momentum at step 0
-    tau_schedule: Literal["constant", "cosine"] = "cosine"  # constant as in the script; cosine reaches 1 at the end, as in BYOL
-    theta_positive: float = 0.8  # pairs with a larger cosine are drawn together
-    theta_negative: float = 0.2  # pairs with a smaller cosine are pushed apart, with `negatives`
-    negatives: bool = False  # whether anything is pushed apart (unverified: the abstract speaks of attraction only)
-    labels_from: Literal["online", "target"] = "online"  # cosines of predictions with targets, or of targets with targets (unverified)
-    warmup: float = 0.25  # share of the run that is plain BYOL, before labels are trusted (unverified)
-    head_norm: Literal["batch", "layer", "none"] = "batch"  # between the two layers of each head
-    projection_norm: Literal["none", "batch"] = "none"  # of the projector's output; batch: no scale or shift, as in SimSiam
-    predictor_rate: float = 1.0  # times the learning rate, of the predictor
-    target_init: Literal["fresh", "copy"] = "fresh"  # fresh: its own random weights; copy: those of the online network
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
-        if not -1 <= self.theta_negative <= self.theta_positive <= 1:
-            given = f"theta_negative={self.theta_negative} and theta_positive={self.theta_positive}"
-            raise ValueError(f"{given} are no thresholds of a cosine; give -1 <= theta_negative <= theta_positive <= 1")
-        for name in ("tau_base", "warmup"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 to 1")
-        if not 0 <= self.predictor_rate < float("inf"):
-            raise ValueError(f"predictor_rate is {self.predictor_rate}; give 0 or more")
-
-    def tau(self, progress: float) -> float:
-        """Target momentum at this progress."""
-        return self.tau_base if self.tau_schedule == "constant" else target_momentum(progress, self.tau_base)
 
 
 class CCSL(nn.Module):
@@ -142,15 +105,7 @@ class CCSL(nn.Module):
 
     def risks(self) -> dict[str, str]:
         """Labels that are believed at once: of a network that has learned nothing nearly all images are alike."""
-        c = self.config
-        risks = {}
-        if c.tau_base == 0:
-            risks["the target is the online network itself (tau_base 0)"] = "tau_base=0.99"
-        if c.warmup == 0:
-            risks["labels are trusted from the start (warmup 0)"] = "warmup=0.25"
-        if c.theta_positive < 0.5:
-            risks[f"images of little similarity count as the same (theta_positive {c.theta_positive:g})"] = "theta_positive=0.8"
-        return risks
+        return self.config.risks()
 
     def _pairs(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """What follows, and what is followed."""

@@ -3,8 +3,12 @@
 Instead of being trained, the predictor is a matrix that follows from the second moments of every batch: the published ones
 (`ne`, `visser`, `ns`, `ns2`, `stiefel`), those before them (`lrp` of BYOL's appendix, `direct_pred`, `direct_copy`), and `trainable`, a
 linear layer, to compare with. The paper's claim: they all keep the predictor near an orthogonal matrix, and that is what
-prevents collapse. Expect, with its ResNet-50 and otherwise BYOL's settings, ImageNet linear top-1 after 100 / 300 epochs: Stiefel
-68.8 / 72.1 (alpha 0.3), NS2 68.8 / 72.1 (0.9), Visser 68.4 / 71.6 (0), NE 68.5 / 71.8 (0.15), trainable 67.6 / 71.5.
+prevents collapse.
+
+Expect, with its ResNet-50 and otherwise BYOL's settings, ImageNet linear top-1 after 100 / 300 epochs: Stiefel 68.8 / 72.1 (alpha 0.3),
+NS2 68.8 / 72.1 (0.9), Visser 68.4 / 71.6 (0), NE 68.5 / 71.8 (0.15), trainable 67.6 / 71.5.
+
+Use it where the predictor's learning rate is one thing too many to choose, and to study what keeps BYOL from collapsing.
 
 The appendix with its settings was not to be had. Not known, so options here, or fixed and said: whether rows are normalised before the
 moments (`unit_rows`), the decay of the predictor's moving average (`predictor_decay`), what the ridge is relative to

@@ -1,19 +1,18 @@
 """CSSL: BYOL that labels pairs of its batch, by cross-entropy (Garg & Jain 2022, arXiv 2204.04545); a reconstruction.
 
-As CSSL, with another loss: the similarity of a pair is S_ij = sigmoid(q(z_i) . z'_j), not normalised, and the loss of a direction the
+As CCSL, with another loss: the similarity of a pair is S_ij = sigmoid(q(z_i) . z'_j), not normalised, and the loss of a direction the
 binary cross-entropy of S and the label T over the pairs that have one: T_ij = 1 if i = j or S_ij > theta_positive, 0 if S_ij is
 below theta_negative.
 The loss was published neither in what could be had of the paper nor with its code. This is a RECONSTRUCTION from the abstract and from
 two thresholds (0.8, 0.2) of a script, unverified, with what is not known as options: `negatives`, `labels_from` and `warmup`.
 
-Theirs: 72.92 % on STL-10 (ResNet-18, 96 px) beside 71.04 of their BYOL, with an encoder that their script does not seem to freeze:
-not comparable with linear probes, and not with this reconstruction.
+Expect no published number. Theirs, 72.92 % on STL-10 (ResNet-18, 96 px) beside 71.04 of their BYOL, is with an encoder that their
+script does not seem to freeze: not comparable with linear probes, and not with this reconstruction.
+
+Use it to try self-labels, before CCSL: on the embedded digits it keeps more of what is different (docs/predictors.md).
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,9 @@ from byol import dist
 from byol.losses import full_precision, regression_loss
 from byol.methods import Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
-from byol.methods._self_labels import Labels, found, labels, mean_where
+from byol.methods._self_labels import Labels, Options, found, labels, mean_where
 from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, param_groups, target_momentum
+from byol.optim import Group, param_groups
 
 RECIPES = {
     "cssl-stl10-r18": {
@@ -41,42 +40,6 @@ RECIPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options; sizes and thresholds are those of the released script, the rest is this project's reading."""
-
-    hidden: int = 512  # units of the hidden layer of projector and predictor
-    dim: int = 512  # units of the projection
-    tau_base: float = 0.996  # target momentum at step 0
-    tau_schedule: Literal["constant", "cosine"] = "cosine"  # constant as in the script; cosine reaches 1 at the end, as in BYOL
-    theta_positive: float = 0.8  # pairs of larger similarity, in 0 to 1, are labelled 1
-    theta_negative: float = 0.2  # pairs of smaller similarity are labelled 0, with `negatives`
-    negatives: bool = False  # whether anything is labelled 0 (unverified: the abstract speaks of attraction only)
-    labels_from: Literal["online", "target"] = "online"  # similarity of predictions with targets, or of targets with targets (unverified)
-    warmup: float = 0.25  # share of the run that is plain BYOL, before labels are trusted (unverified)
-    head_norm: Literal["batch", "layer", "none"] = "batch"  # between the two layers of each head
-    projection_norm: Literal["none", "batch"] = "none"  # of the projector's output; batch: no scale or shift, as in SimSiam
-    predictor_rate: float = 1.0  # times the learning rate, of the predictor
-    target_init: Literal["fresh", "copy"] = "fresh"  # fresh: its own random weights; copy: those of the online network
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
-        if not 0 <= self.theta_negative <= self.theta_positive <= 1:
-            given = f"theta_negative={self.theta_negative} and theta_positive={self.theta_positive}"
-            raise ValueError(f"{given} are no thresholds of a sigmoid; give 0 <= theta_negative <= theta_positive <= 1")
-        for name in ("tau_base", "warmup"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 to 1")
-        if not 0 <= self.predictor_rate < float("inf"):
-            raise ValueError(f"predictor_rate is {self.predictor_rate}; give 0 or more")
-
-    def tau(self, progress: float) -> float:
-        """Target momentum at this progress."""
-        return self.tau_base if self.tau_schedule == "constant" else target_momentum(progress, self.tau_base)
-
-
 class CSSL(nn.Module):
     """Two views in, the loss over the labelled pairs of the batch out; `after_step` moves the target."""
 
@@ -90,6 +53,8 @@ class CSSL(nn.Module):
     def __init__(self, encoder: nn.Module, config: Options | None = None) -> None:
         super().__init__()
         c = self.config = config or Options()
+        if c.theta_negative < 0:
+            raise ValueError(f"theta_negative is {c.theta_negative}; give 0 or more: similarities are sigmoids here")
         self.encoder = encoder
         self.projector = mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm, output_norm=c.projection_norm == "batch")
         self.predictor = mlp(c.dim, c.hidden, c.dim, norm=c.head_norm)
@@ -141,15 +106,7 @@ class CSSL(nn.Module):
 
     def risks(self) -> dict[str, str]:
         """Labels that are believed at once: of a network that has learned nothing nearly all images are alike."""
-        c = self.config
-        risks = {}
-        if c.tau_base == 0:
-            risks["the target is the online network itself (tau_base 0)"] = "tau_base=0.99"
-        if c.warmup == 0:
-            risks["labels are trusted from the start (warmup 0)"] = "warmup=0.25"
-        if c.theta_positive < 0.5:
-            risks[f"images of little similarity count as the same (theta_positive {c.theta_positive:g})"] = "theta_positive=0.8"
-        return risks
+        return self.config.risks()
 
     def _pairs(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """What follows, and what is followed."""

@@ -7,8 +7,9 @@ the same step, and weight decay a quarter. Unlike the released code, biases and 
 
 Expect, with the paper's recipe, ResNet-50, 100 epochs of ImageNet, batch 256: 68.3 % linear top-1.
 
-Use it for the least memory and time among methods without negative pairs: there is no second network. Short runs are where it falls
-behind BYOL (lightly's benchmark on CIFAR-10, kNN: 81.9 against 86.9 % after 200 epochs, 90.4 against 91.0 % after 800).
+Use it for the least time among methods without negative pairs, and with large encoders the least memory: there is no second network,
+but the heads are wider. Short runs are where it falls behind BYOL (lightly's benchmark on CIFAR-10, kNN: 81.9 against 86.9 % after 200
+epochs, 90.4 against 91.0 % after 800).
 """
 
 from __future__ import annotations

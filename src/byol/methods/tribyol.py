@@ -8,6 +8,10 @@ against the paper: whether the loss is symmetric (A is, B is not), and what keep
 Two targets that begin equal and follow alike stay one network, and the method is then BYOL with a second positive. They are kept apart
 by weights of their own (`target_init=fresh`), by moving in turns (`updates=alternate`) or by another `second_tau_base`; the
 log says how far apart they are. Compare at equal compute: BYOL takes 4 passes an image, this 7 with symmetry and 3 without.
+
+Expect no published number: the paper's were not to be had.
+
+Use it with batches of 32 to 128, for which it is meant, and beside a BYOL that trains for as long.
 """
 
 from __future__ import annotations
