@@ -8,13 +8,14 @@ from test_evaluation_result import evaluation
 
 from byol import published
 from byol.evaluation.table import published_lines
-from byol.published.beside import SETS, beside, recognised
+from byol.published.beside import SETS, SOUND_SETS, beside, recognised, said
 
 COUNTS = {
     "linear": 63, "linear-variant": 6, "semi": 28, "transfer-linear": 4 * 12, "transfer-finetune": 5 * 12, "places365": 2 * 13 + 1,
     "segmentation": 4, "detection": 4, "depth": 3 * 5, "batch_size": 7 * 4, "augmentations": 14 * 4, "tau_base": 6, "target": 13,
     "alpha": 1 + 3 * 6, "layers": 9, "dim": 6, "lr": 7 * 2, "weight_decay": 5 * 2, "loss_norm": 4 * 2, "predictor_rate": 5, "rates": 25,
     "optimal_predictor": 1, "norm": 16, "encoder_norm": 5, "online": 11, "knn": 12, "linear-others": 3,
+    "sound-linear": 6 * 7 + 3 + 5 + 1 + 2, "sound-ablation": 3 * 7 + 8, "evar-linear": 2 + 1 + 8,
 }  # fmt: skip
 
 
@@ -77,6 +78,22 @@ def one(**wanted):
         (0.1, {"table": "encoder_norm", "setting": "none", "epochs": 300, "verified": False}),
         (65.7, {"table": "encoder_norm", "setting": "data-dependent initialisation", "epochs": 300, "verified": False}),
         (73.9, {"table": "encoder_norm", "setting": "group norm + weight standardisation", "epochs": 1000, "verified": True}),
+        (40.1, {"table": "sound-linear", "method": "BYOL-A", "network": "byol-a-v1-d2048", "data": "voxceleb1"}),
+        (88.9, {"table": "sound-linear", "method": "BYOL-A", "network": "byol-a-v1-d512", "data": "speech-commands-35"}),
+        (76.5, {"table": "sound-linear", "method": "BYOL-A", "network": "byol-a-v1-d1024", "data": "mean of 6 tasks"}),
+        (59.1, {"table": "sound-linear", "method": "COLA'", "network": "512 features", "data": "speech-commands-12"}),
+        (79.5, {"table": "sound-linear", "method": "COLA'", "network": "2048 features", "data": "voxforge"}),
+        (71.7, {"table": "sound-linear", "method": "COLA", "data": "speech-commands-12"}),
+        (88.1, {"table": "sound-linear", "method": "TRILL", "data": "voxforge"}),
+        (78.2, {"table": "sound-linear", "method": "OpenL3"}),
+        (72.7, {"table": "sound-linear", "method": "COALA", "data": "urbansound8k"}),
+        (34.5, {"table": "sound-ablation", "setting": "crop", "data": "voxceleb1"}),
+        (82.0, {"table": "sound-ablation", "setting": "mixup", "data": "speech-commands-35"}),
+        (72.3, {"table": "sound-ablation", "setting": "mixup + crop", "data": "mean of 6 tasks"}),
+        (70.3, {"table": "sound-ablation", "setting": "no pre-normalisation alpha=0.1"}),
+        (70.1, {"table": "sound-ablation", "trained_on": "fsd50k"}),
+        (72.4, {"table": "evar-linear", "data": "mean of 9 tasks"}),
+        (37.6, {"table": "evar-linear", "data": "surge"}),
     ],
 )
 def test_a_number_typed_again_by_hand_is_the_one_in_the_table(value, wanted):
@@ -127,7 +144,7 @@ def test_only_a_known_name_with_its_number_of_classes_is_recognised(data, classe
 
 def test_every_recognised_set_is_one_that_rows_are_about():
     measured_on = {r.data for r in published.everything()}
-    assert {s.name for s in SETS} <= measured_on
+    assert {s.name for s in (*SETS, *SOUND_SETS)} <= measured_on
 
 
 def test_a_users_own_folder_has_nothing_published_beside_it():
@@ -166,13 +183,53 @@ def test_a_share_of_the_labels_has_no_number_of_all_labels_beside_it():
     assert shares == {0.01}
 
 
-@pytest.mark.parametrize("protocol", ["linear", "knn"])
-@pytest.mark.parametrize("name", [s.called[0] for s in SETS])
+@pytest.mark.parametrize("protocol", ["linear", "knn", "sound-linear", "evar-linear"])
+@pytest.mark.parametrize("name", sorted({s.called[0] for s in (*SETS, *SOUND_SETS)}))
 def test_every_line_fits_into_80_columns(name, protocol):
-    classes = next(s.classes for s in SETS if name in s.called)
+    classes = next(s.classes for s in (*SETS, *SOUND_SETS) if name in s.called)
     lines = published_lines(evaluation(shares=(1.0,), protocol=protocol, classes=classes, asked={"data": name}))
     assert max(map(len, lines), default=0) <= 80
 
 
 def test_what_was_measured_stays_as_it_is():
     assert cifar("linear").lines() == evaluation(shares=(1.0,), protocol="linear", classes=10, asked={"data": "photos"}).lines()
+
+
+def sound_average(tasks, **wanted):
+    """The mean of the rows of single tasks, and the published mean."""
+    found = {r.data: r.value for r in published.rows(**wanted)}
+    mean = found.pop(f"mean of {tasks} tasks")
+    assert len(found) == tasks
+    return sum(found.values()) / tasks, mean
+
+
+@pytest.mark.parametrize("method", ["BYOL-A", "COLA'"])
+@pytest.mark.parametrize("dim", [512, 1024, 2048])
+def test_the_rows_of_sound_have_the_mean_that_was_published(method, dim):
+    network = f"byol-a-v1-d{dim}" if method == "BYOL-A" else f"{dim} features"
+    ours, theirs = sound_average(6, table="sound-linear", method=method, network=network)
+    assert abs(ours - theirs) < 0.1
+
+
+@pytest.mark.parametrize("setting", ["mixup + crop", "crop", "mixup"])
+def test_the_ablations_of_sound_have_the_mean_that_was_published(setting):
+    ours, theirs = sound_average(6, table="sound-ablation", setting=setting)
+    assert abs(ours - theirs) < 0.1
+
+
+def test_the_tasks_of_evar_are_unverified_but_have_the_mean_of_the_abstract():
+    found = published.rows(table="evar-linear", protocol="EVAR linear, lr by task, 200 epochs at most, mean of 3")
+    tasks = [r for r in found if not r.data.startswith("mean")]
+    assert abs(sum(r.value for r in tasks) / 9 - 72.4) < 0.05
+    assert [r.data for r in tasks if r.verified] == ["voxceleb1"]
+    assert all("unverified" in r.note for r in tasks if not r.verified)
+    assert "unverified" in said(one(table="evar-linear", data="esc50"))
+
+
+def test_a_measured_score_on_speech_commands_has_the_papers_beside_it():
+    (group,) = beside("data/speech_commands", 35, "sound-linear", [1.0], train=94_824, test=11_005)
+    assert [(r.method, r.value) for r in group.rows] == [("BYOL-A", 92.2), ("COLA'", 76.8)]
+    assert "there" not in group.differences
+    (group,) = beside("data/speech_commands", 12, "sound-linear-repeats-2", [1.0], train=1, test=1)
+    assert [r.value for r in group.rows] == [91.0, 76.7]
+    assert beside("data/speech_commands", 35, "linear", [1.0], train=1, test=1) == []

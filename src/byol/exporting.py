@@ -162,10 +162,9 @@ def _check(encoder: Encoder, run: Callable[[Tensor], Tensor], out: Path) -> None
 
 
 def _example(encoder: Encoder, batch: int) -> Tensor:
-    """(batch, C, S, S) of about zero mean and unit variance, always the same."""
-    i = encoder.input
+    """(batch, C, H, W) of about zero mean and unit variance, always the same."""
     noise = torch.Generator().manual_seed(batch)
-    return torch.randn(batch, i.channels, i.size, i.size, generator=noise)
+    return torch.randn(batch, *encoder.input.shape, generator=noise)
 
 
 def _write_parquet(temporary: Path, path: Path, names: list[str], features: Features, labels: Array | None) -> None:

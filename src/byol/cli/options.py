@@ -178,7 +178,7 @@ class List(Common):
 
 # As `byol.dense` and `byol.evaluation` have them; here without importing either. The data of the first have masks, depths or boxes.
 DENSE = ("segmentation", "depth", "detection")
-PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune", "transfer", "reach", "state", *DENSE)
+PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune", "transfer", "reach", "state", "sound-linear", "evar-linear", *DENSE)
 
 COMMANDS: dict[str, type[Common]] = {
     c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Ablate, Embed, Export, Report, List)

@@ -94,11 +94,11 @@ class DepthTask(OfSplit):
         def loss(triples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
             x, y, u = (torch.stack(v).to(device) for v in zip(*triples, strict=True))
             with cast(device, precision):
-                said = network(encoder.input.normalise(coloured(x, u)))[:, 0]
+                said = network(encoder.images.normalise(coloured(x, u)))[:, 0]
             return berhu(said, y, y > 0)
 
         def crop(index: int, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            x, y = self._centre(self.split.train, index, encoder.input)
+            x, y = self._centre(self.split.train, index, encoder.images)
             return (x.flip(-1), y.flip(-1), u) if float(u[0]) < 0.5 else (x, y, u)
 
         steps = batches(crop, n=self.train, batch=batch, steps=s.iterations, seed=seed, draws=5)
@@ -113,10 +113,10 @@ class DepthTask(OfSplit):
     @torch.no_grad()
     def _scores(self, network: nn.Module, encoder: Encoder, device: str, precision: str, batch: int) -> dict[str, float]:
         sums = Sums()
-        for pairs in in_order(partial(self._centre, self.split.test, input=encoder.input), self.test, batch):
+        for pairs in in_order(partial(self._centre, self.split.test, input=encoder.images), self.test, batch):
             x, y = (torch.stack(v) for v in zip(*pairs, strict=True))
             with cast(device, precision):
-                said = network(encoder.input.normalise(x.to(device)))[:, 0].float().cpu()
+                said = network(encoder.images.normalise(x.to(device)))[:, 0].float().cpu()
             sums.add(said.numpy(), y.numpy())
         return sums.metrics()
 

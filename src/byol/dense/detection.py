@@ -115,12 +115,12 @@ class DetectionTask:
             return torch.stack(list(parts.values())).sum()
 
         def sample(index: int, u: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._training_view(self.images.train[index], u, encoder.input)
+            return self._training_view(self.images.train[index], u, encoder.images)
 
         batch = min(s.batch_size, self.train)
         steps = batches(sample, n=self.train, batch=batch, steps=s.iterations, seed=seed, draws=2)
         fit(network, steps, loss, count=s.iterations, lr=s.lr, weight_decay=s.weight_decay, tell=tell, warm=min(_WARM, s.iterations // 4))
-        return self._scores(network, encoder.input, device, precision)
+        return self._scores(network, encoder.images, device, precision)
 
     def _training_view(self, item: Labelled, u: Tensor, input: Input) -> tuple[Tensor, dict[str, Tensor]]:
         """u (2,): the longest edge and the mirror -> the image and the boxes to learn from."""

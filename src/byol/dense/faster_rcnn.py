@@ -87,7 +87,7 @@ def faster_rcnn(encoder: Encoder, classes: int, *, frozen: bool, size: int, neck
         box_head=parts.head,
         box_predictor=FastRCNNPredictor(parts.outputs, classes + 1),
     )
-    model.transform = Normalised(encoder.input)
+    model.transform = Normalised(encoder.images)
     return model
 
 
@@ -108,7 +108,7 @@ def _c4(encoder: Encoder, frozen: bool) -> Parts:
     for name, part in parts.items():
         stem.add_module(name, part)
     with torch.no_grad():
-        conv4 = stem.eval()(torch.zeros(1, encoder.input.channels, _SIDE, _SIDE))
+        conv4 = stem.eval()(torch.zeros(1, encoder.images.channels, _SIDE, _SIDE))
         outputs = conv5.eval()(torch.zeros(1, conv4.shape[1], 14, 14)).shape[1]
     _check_stride(encoder, round(_SIDE / conv4.shape[2]))
     head = Map(conv5, frozen=frozen, channels=outputs, pooled=True)

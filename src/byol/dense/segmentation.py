@@ -96,7 +96,7 @@ class SegmentationTask(OfSplit):
         def loss(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
             x, y = (torch.stack(v).to(device) for v in zip(*pairs, strict=True))
             with cast(device, precision):
-                logits = network(encoder.input.normalise(x))
+                logits = network(encoder.images.normalise(x))
             return pixel_loss(logits, y.long(), s.void)
 
         steps = batches(lambda i, u: self._crop(encoder, i, u), n=self.train, batch=batch, steps=s.iterations, seed=seed, draws=4)
@@ -105,23 +105,23 @@ class SegmentationTask(OfSplit):
 
     def _crop(self, encoder: Encoder, index: int, u: Tensor) -> tuple[Tensor, Tensor]:
         s = self.settings
-        x, y = sample(self.split.train, index, encoder.input)
+        x, y = sample(self.split.train, index, encoder.images)
         # Filled with the mean, which is 0 once normalised.
-        return crops.random(x, y.int(), u, self.size, (s.scale_min, s.scale_max), encoder.input.mean, s.void)
+        return crops.random(x, y.int(), u, self.size, (s.scale_min, s.scale_max), encoder.images.mean, s.void)
 
     @torch.no_grad()
     def _confusion(self, network: nn.Module, encoder: Encoder, device: str, precision: str, batch: int) -> Counts:
         s = self.settings
 
         def centre(index: int) -> tuple[Tensor, Tensor]:
-            x, y = sample(self.split.test, index, encoder.input)
-            return crops.centre(x, y.int(), self.size, encoder.input.mean, s.void)
+            x, y = sample(self.split.test, index, encoder.images)
+            return crops.centre(x, y.int(), self.size, encoder.images.mean, s.void)
 
         total = np.zeros((self.classes, self.classes), np.int64)
         for pairs in in_order(centre, self.test, batch):
             x, y = (torch.stack(v) for v in zip(*pairs, strict=True))
             with cast(device, precision):
-                said = network(encoder.input.normalise(x.to(device))).argmax(1).cpu()
+                said = network(encoder.images.normalise(x.to(device))).argmax(1).cpu()
             total += confusion(y.numpy(), said.numpy(), self.classes, s.void)
         return total
 

@@ -1,4 +1,4 @@
-"""Encoders f: images -> features; ours, timm's by name, or any module wrapped."""
+"""Encoders f: images or sound -> features; ours, timm's by name, or any module wrapped."""
 
 from byol.encoders.catalogue import describe as describe
 from byol.encoders.catalogue import load as load
@@ -17,5 +17,10 @@ from byol.encoders.norms import waits_for_data as waits_for_data
 from byol.encoders.norms import without_batch_norm as without_batch_norm
 from byol.encoders.preprocess import evaluation_view as evaluation_view
 from byol.encoders.preprocess import evaluation_views as evaluation_views
+from byol.encoders.released import load_byol_a as load_byol_a
+from byol.encoders.sound_input import AnyInput as AnyInput
+from byol.encoders.sound_input import SoundInput as SoundInput
+from byol.encoders.sound_input import input_from_json as input_from_json
 from byol.encoders.store import load_weights as load_weights
 from byol.encoders.store import save_weights as save_weights
+from byol.encoders.waveforms import log_mel as log_mel

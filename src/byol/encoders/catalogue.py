@@ -11,13 +11,17 @@ from functools import partial
 import torch
 from torch import nn
 
-from byol.encoders import mlp, norms, resnet, small, timm_nets
+from byol.encoders import audio, mlp, norms, resnet, small, timm_nets
 from byol.encoders.encoder import Encoder, measure_dim
 from byol.encoders.input import Input
+from byol.encoders.sound_input import AnyInput, SoundInput
+
+_SOUND = ("audio-small", "byol-a-v1-d512", "byol-a-v1-d1024", "byol-a-v1-d2048", "byol-a-v2")
+_BANDS = 64  # of the mel scale, where no input says it
 
 
-def load(name: str, *, input: Input, pretrained: bool = False, seed: int = 0, zero_init: bool = False) -> Encoder:
-    """An encoder by name: `resnet18` ... `resnet200x4`, `small`, `small-w16`, `mlp`, any timm name, `timm:NAME`.
+def load(name: str, *, input: AnyInput, pretrained: bool = False, seed: int = 0, zero_init: bool = False) -> Encoder:
+    """An encoder by name: `resnet18` ... `resnet200x4`, `small`, `small-w16`, `mlp`, `byol-a-v2`, any timm name, `timm:NAME`.
 
     A suffix replaces batch norm, or standardises weights: `resnet50+gn+ws` (see `byol.encoders.norms`).
     Random weights are drawn on the CPU from `seed`, and torch's own generator stays as it was. `pretrained` takes timm's
@@ -55,16 +59,20 @@ def random_twin(encoder: Encoder, *, seed: int = 0) -> Encoder | None:
 
 def names() -> list[str]:
     """The encoders that are ours; timm's names work as well."""
-    return ["small-w16", "small", "small-w64", *_resnets(), "mlp"]
+    return ["small-w16", "small", "small-w64", *_resnets(), "mlp", *_SOUND]
 
 
-def describe(name: str, *, input: Input | None = None) -> str:
+def describe(name: str, *, input: AnyInput | None = None) -> str:
     """One line on an encoder: parameters (for RGB unless `input` says otherwise), features, and the stem with the reason for it."""
     base, changes = norms.parse(canonical(name))
-    shape = _shape(base, input.size if input else resnet.SMALL_IMAGE + 1)
     other = f"; {changes.describe()}" if changes.describe() else ""
     if spec := mlp.parse(base):
         return _of_vectors(base, spec, input) + other
+    if heard := audio.parse(base):
+        bands = input.bands if isinstance(input, SoundInput) else _BANDS
+        millions = heard.parameters(bands, norm=0 if changes.norm == "none" else 2) / 1e6
+        return f"{millions:.1f} M parameters, {heard.dim(bands)} features; sound, {bands} bands{other}"
+    shape = _shape(base, _side(input) if input else resnet.SMALL_IMAGE + 1)
     if shape is None:
         return f"timm's {base.removeprefix('timm:')}, pooled features{other}"
     millions = shape.parameters(input.channels if input else 3, norm=0 if changes.norm == "none" else 2) / 1e6
@@ -75,7 +83,7 @@ def canonical(name: str) -> str:
     """The one spelling of a name: ours, or `timm:NAME`. ValueError, with the nearest names, if there is no such encoder."""
     base, changes = norms.parse(name)
     bare = base.removeprefix("timm:")
-    if bare == base and (resnet.parse(base) or small.parse(base) or mlp.parse(base)):
+    if bare == base and (resnet.parse(base) or small.parse(base) or mlp.parse(base) or audio.parse(base)):
         return f"{base}{changes}"
     if timm_nets.is_known(bare):
         return f"timm:{bare}{changes}"
@@ -94,9 +102,9 @@ def pretrained_statistics(name: str, channels: int = 3) -> tuple[tuple[float, ..
     return tuple(mean[i % len(mean)] for i in range(channels)), tuple(std[i % len(std)] for i in range(channels))
 
 
-def pretrained_name(name: str, *, input: Input) -> str:
+def pretrained_name(name: str, *, input: AnyInput) -> str:
     """The name under which a pre-trained encoder can be built without its weights: with their stem where another would be chosen."""
-    if resnet.parse(name) and resnet.stem_for(input.size) != resnet.STEM_LARGE:
+    if resnet.parse(name) and resnet.stem_for(_side(input)) != resnet.STEM_LARGE:
         return f"{name.removesuffix('-stem7')}-stem7"
     return name
 
@@ -113,7 +121,7 @@ def pretrained_note(name: str) -> str:
     return f"{weights.tag}, downloads about {megabytes:.0f} MB from {weights.address}"
 
 
-def _build(name: str, input: Input, zero_init: bool) -> nn.Module:
+def _build(name: str, input: AnyInput, zero_init: bool) -> nn.Module:
     base, changes = norms.parse(name)
     net = _unchanged(base, input, zero_init)
     try:
@@ -122,13 +130,17 @@ def _build(name: str, input: Input, zero_init: bool) -> nn.Module:
         raise ValueError(f"no encoder {name!r}: {error}") from error
 
 
-def _unchanged(name: str, input: Input, zero_init: bool) -> nn.Module:
-    if shape := _shape(name, input.size):
+def _unchanged(name: str, input: AnyInput, zero_init: bool) -> nn.Module:
+    if shape := _shape(name, _side(input)):
         return resnet.ResNet(shape, channels=input.channels, zero_init=zero_init)
     if mlp.parse(name) and not zero_init:
-        return mlp.build(name, input.channels * input.size**2)
+        return mlp.build(name, math.prod(input.shape))
     if zero_init:
         raise ValueError(f"zero_init is for resnet and small encoders, not {name}; leave it out")
+    if heard := audio.parse(name):
+        if not isinstance(input, SoundInput):
+            raise ValueError(f"{name} is an encoder of sound, and the data are images; take one of images, such as resnet18")
+        return audio.AudioNet(heard, bands=input.bands)
     return timm_nets.build(name.removeprefix("timm:"), input)
 
 
@@ -139,7 +151,7 @@ def _shape(name: str, size: int) -> resnet.Shape | None:
     return small.parse(name)
 
 
-def _pretrained(name: str, input: Input) -> Encoder:
+def _pretrained(name: str, input: AnyInput) -> Encoder:
     net = timm_nets.pretrained(_timm_name(name), input)
     if spec := resnet.parse(name):
         ours = resnet.resnet(spec.depth, channels=input.channels)
@@ -154,34 +166,41 @@ def _timm_name(name: str) -> str:
     if changes != norms.Changes():
         raise ValueError(f"there are no pre-trained weights for {name}: those of {base} are for its batch norms; leave {changes} out")
     spec = resnet.parse(name)
-    if small.parse(name) or mlp.parse(name) or (spec and (spec.width > 1 or spec.stem == resnet.STEM_SMALL)):
+    if small.parse(name) or mlp.parse(name) or audio.parse(name) or (spec and (spec.width > 1 or spec.stem == resnet.STEM_SMALL)):
         raise ValueError(f"there are no pre-trained weights for {name}; take resnet18, 34, 50, 101, 152 or a timm name")
     return f"resnet{spec.depth}" if spec else name.removeprefix("timm:")
 
 
-def _dim(net: nn.Module, input: Input) -> int:
+def _dim(net: nn.Module, input: AnyInput) -> int:
+    if isinstance(net, audio.AudioNet):
+        return net.dim
     return net.shape.dim if isinstance(net, resnet.ResNet) else measure_dim(net, input)
+
+
+def _side(input: AnyInput) -> int:
+    """The larger side of what the encoder sees, in pixels."""
+    return max(input.shape[1:])
 
 
 def _resnets() -> list[str]:
     return [f"resnet{depth}{'' if width == 1 else f'x{width}'}" for depth in resnet.DEPTHS for width in (1, 2, 3, 4)]
 
 
-def _of_vectors(name: str, spec: tuple[int, int], input: Input | None) -> str:
+def _of_vectors(name: str, spec: tuple[int, int], input: AnyInput | None) -> str:
     """The line on a perceptron; without an input for vectors of as many values as it has units."""
     with torch.device("meta"):  # draws nothing
-        net = mlp.build(name, spec[0] if input is None else input.channels * input.size**2)
+        net = mlp.build(name, spec[0] if input is None else math.prod(input.shape))
     millions = sum(p.numel() for p in net.parameters()) / 1e6
     return f"{millions:.2f} M parameters, {spec[0]} features; {spec[1]} hidden layers, for vectors"
 
 
-def _stem(name: str, shape: resnet.Shape, input: Input | None) -> str:
+def _stem(name: str, shape: resnet.Shape, input: AnyInput | None) -> str:
     spec = resnet.parse(name)
     if spec is None or spec.stem:
         return str(shape.stem)
     if input is None:
         return f"7x7/2 stem, 3x3/1 up to {resnet.SMALL_IMAGE} px"
-    relation = "up to" if input.size <= resnet.SMALL_IMAGE else "above"
+    relation = "up to" if _side(input) <= resnet.SMALL_IMAGE else "above"
     return f"{shape.stem}, the choice {relation} {resnet.SMALL_IMAGE} px"
 
 

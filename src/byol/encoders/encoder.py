@@ -7,18 +7,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from byol.encoders import waveforms
 from byol.encoders.input import Input
 from byol.encoders.preprocess import Images, preprocess
+from byol.encoders.sound_input import AnyInput, SoundInput
 
 
 class Encoder(nn.Module):
-    """(B, C, S, S) normalised images -> (B, dim) features; feature maps (B, dim, H, W) of the net are averaged over H and W.
+    """(B, C, S, S) normalised images, or (B, 1, bands, T) log-mel of sound -> (B, dim) features; feature maps (B, dim, H, W) are averaged.
 
     `net` is the module itself, and the keys of its state dict are those of torchvision, timm or your own module.
     """
 
     def __init__(
-        self, net: nn.Module, *, dim: int, input: Input, name: str, build: Callable[[], nn.Module] | None = None, custom: bool = False
+        self, net: nn.Module, *, dim: int, input: AnyInput, name: str, build: Callable[[], nn.Module] | None = None, custom: bool = False
     ) -> None:
         super().__init__()
         self.net = net
@@ -33,12 +35,25 @@ class Encoder(nn.Module):
         y: Tensor = self.net(x)
         return y.mean((2, 3)) if y.ndim == 4 else y
 
-    def preprocess(self, images: Images) -> Tensor:
+    @property
+    def images(self) -> Input:
+        """`input`, where it is one of images; ValueError for an encoder of sound."""
+        if isinstance(self.input, SoundInput):
+            raise ValueError(f"{self.name} is an encoder of sound, and this takes one of images; give another encoder")
+        return self.input
+
+    def preprocess(self, images: Images, *, rate: int | None = None) -> Tensor:
         """Paths, PIL images, arrays, tensors, or a list of them -> (B, C, S, S), ready for `forward`, on the encoder's device.
 
-        As at evaluation: short side to `input.resize`, centre crop, normalised. ValueError for what is no image.
+        As at evaluation: short side to `input.resize`, centre crop, normalised. ValueError for what is no image. An encoder of sound
+        takes paths or waveforms of `rate` Hz instead, and gives (B, 1, bands, frames): see `byol.encoders.waveforms.preprocess`.
         """
-        return preprocess(images, self.input).to(_placement(self.net)[0])
+        device = _placement(self.net)[0]
+        if isinstance(self.input, SoundInput):
+            return waveforms.preprocess(images, self.input, rate=rate, device=device)
+        if rate is not None:
+            raise ValueError(f"{self.name} is an encoder of images, which have no rate of {rate} Hz; leave rate out")
+        return preprocess(images, self.input).to(device)
 
     @property
     def reset_parameters(self) -> Callable[[], None]:
@@ -55,7 +70,7 @@ class Encoder(nn.Module):
         self.net.load_state_dict(fresh.state_dict())
 
 
-def wrap(module: nn.Module, *, input: Input, dim: int | None = None, name: str = "custom") -> Encoder:
+def wrap(module: nn.Module, *, input: AnyInput, dim: int | None = None, name: str = "custom") -> Encoder:
     """Your own module as an encoder: it gives (B, dim), or a feature map (B, dim, H, W), which is averaged.
 
     It is tried once on a black batch in eval mode; weights, statistics and modes stay as they are. ValueError if it does
@@ -68,9 +83,9 @@ def wrap(module: nn.Module, *, input: Input, dim: int | None = None, name: str =
 
 
 @torch.no_grad()
-def measure_dim(module: nn.Module, input: Input) -> int:
+def measure_dim(module: nn.Module, input: AnyInput) -> int:
     """The number of features that a module gives for its input."""
-    shape = (2, input.channels, input.size, input.size)
+    shape = (2, *input.shape)
     device, dtype = _placement(module)
     modes = {m: m.training for m in module.modules()}
     module.eval()

@@ -38,6 +38,11 @@ class Input:
         if self.size < 1 or (self.resize and self.resize < self.size):
             raise ValueError(f"a crop of {self.size} px does not fit into a short side of {self.resize} px; give resize >= size >= 1")
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the encoder sees."""
+        return self.channels, self.size, self.size
+
     def scale(self, raw: Tensor) -> Tensor:
         """(B, C, H, W) raw values of any type -> float32 in [0, 1]; values outside the range are clipped."""
         x = torch.sub(raw, self.low).to(torch.float32) if self.low else raw.to(torch.float32)

@@ -14,7 +14,7 @@ from torch import nn
 
 from byol.encoders.catalogue import load
 from byol.encoders.encoder import Encoder, wrap
-from byol.encoders.input import Input
+from byol.encoders.sound_input import AnyInput, input_from_json
 from byol.files import atomic
 from byol.stored import read_object
 
@@ -90,9 +90,9 @@ def _facts(path: Path) -> dict[str, object]:
     return facts
 
 
-def _input(where: Path, value: object) -> Input:
+def _input(where: Path, value: object) -> AnyInput:
     try:
-        return Input.from_json(_mapping(where, value))
+        return input_from_json(_mapping(where, value))
     except ValueError as error:
         raise ValueError(f"{where} does not describe an encoder: of its input, {error}; copy or export it again") from error
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import nn
 
-from byol.encoders.input import Input
+from byol.encoders.sound_input import AnyInput
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,29 @@ def is_known(name: str) -> bool:
         return False
 
 
-def build(name: str, input: Input, *, weights: Weights | None = None) -> nn.Module:
+def build(name: str, input: AnyInput, *, weights: Weights | None = None) -> nn.Module:
     """The timm model without its classifier, for images of that size and channels: random weights, or those given."""
     import timm
 
+    channels, height, width = input.shape
+    size = height if height == width else (height, width)
+
     overlay = {"file": weights.cached} if weights and weights.cached else None
     make = partial(
-        timm.create_model, name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, num_classes=0, in_chans=input.channels
+        timm.create_model, name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, num_classes=0, in_chans=channels
     )
     try:
         try:
-            return make(img_size=input.size)
+            return make(img_size=size)
         except TypeError as error:  # convolutional models take any size and no such argument
             if "img_size" not in str(error):
                 raise
             return make()
     except (AssertionError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"timm cannot make {name} for {input.channels} channels and {input.size} px: {error}") from error
+        raise ValueError(f"timm cannot make {name} for {channels} channels and {height} x {width} px: {error}") from error
 
 
-def pretrained(name: str, input: Input) -> nn.Module:
+def pretrained(name: str, input: AnyInput) -> nn.Module:
     """The timm model with its pre-trained weights, from this machine's cache or else downloaded.
 
     ValueError if there are none, or they cannot be fetched; other channel counts than 3 get timm's adapted first convolution.

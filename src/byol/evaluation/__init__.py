@@ -23,4 +23,6 @@ from byol.evaluation.protocols import suggested as suggested
 from byol.evaluation.result import Evaluation as Evaluation
 from byol.evaluation.result import Score as Score
 from byol.evaluation.semi import Semi as Semi
+from byol.evaluation.sound import EvarLinear as EvarLinear
+from byol.evaluation.sound import SoundLinear as SoundLinear
 from byol.evaluation.transfer import Transfer as Transfer

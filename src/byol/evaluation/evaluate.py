@@ -199,7 +199,7 @@ def _metrics(probe: Probe, parts: Parts) -> tuple[Measure, ...]:
 
 def _smaller(encoders: Sequence[Encoder]) -> list[str]:
     """A note where the images are not seen at the size of the paper."""
-    size = encoders[-1].input.size
+    size = encoders[-1].images.size
     return [] if size == SIZE else [f"seen at {size} px, the encoder's own size; the paper's is {SIZE}"]
 
 
@@ -298,7 +298,7 @@ def _draws(parts: Parts, labels: Sequence[float], draws: int, seed: int) -> dict
 def _encoders(subjects: Sequence[Subject], train: Source) -> list[Encoder]:
     """Every subject's encoder; pixels share the view of the last real one."""
     real = [encoder for _, encoder in subjects if encoder is not None]
-    baseline = pixels(real[-1].input if real else plain_input(train))
+    baseline = pixels(real[-1].images if real else plain_input(train))
     return [baseline if encoder is None else encoder for _, encoder in subjects]
 
 

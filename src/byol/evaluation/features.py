@@ -88,9 +88,9 @@ def _here(
         for ids, images in _batches(source, batch, bad):
             views: dict[tuple[int, ...], Tensor] = {}
             for encoder, rows in zip(encoders, out, strict=True):
-                key = _geometry(encoder.input)
+                key = _geometry(encoder.images)
                 if key not in views:
-                    views[key] = see(images, encoder.input, device)
+                    views[key] = see(images, encoder.images, device)
                 rows[ids] = embed(encoder, views[key], precision).cpu().numpy()
             progress("Features", int(ids[-1]) + 1, len(source))
     kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)

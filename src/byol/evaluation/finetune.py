@@ -68,6 +68,6 @@ class FineTune:
         trials = [Trial(lr=lr, weight_decay=decay, steps=self.steps) for lr, decay in product(self.lrs, self.weight_decays)]
         middle_lr, middle_decay = (sorted(values)[len(values) // 2] for values in (self.lrs, self.weight_decays))
         usual = Trial(lr=middle_lr, weight_decay=middle_decay, steps=self.steps)
-        plan = spatial(task.train, task.encoder.input, flip=self.flip, min_area=self.min_area)
+        plan = spatial(task.train, task.encoder.images, flip=self.flip, min_area=self.min_area)
         scores, chosen, how = sweep(task, plan, trials, usual, batch=self.batch_size, held_out=self.held_out, paper_norm=True)
         return Prediction(scores, {"lr": chosen.lr, "weight_decay": chosen.weight_decay, **how})

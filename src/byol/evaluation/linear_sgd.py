@@ -110,9 +110,9 @@ class LinearSgd:
 
     def _plan(self, task: Task) -> ViewPlan:
         """What the training images go through."""
-        size, channels = task.encoder.input.size, task.train.channels
+        size, channels = task.encoder.images.size, task.train.channels
         if self.views == "crop":
-            return spatial(task.train, task.encoder.input)
+            return spatial(task.train, task.encoder.images)
         if self.views != "run":
             return views.load(self.views, size=size, channels=channels)
         if task.views is None:
@@ -181,7 +181,7 @@ def cached(task: Task, batch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]
 
 def augmented(task: Task, batch: int, steps: int, plan: ViewPlan | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """The features of augmented images, new ones every epoch, a batch at a time: of random crops and flips, or of the plan's first view."""
-    device, input = task.train_x.device, task.encoder.input
+    device, input = task.train_x.device, task.encoder.images
     batches = crops(task.train, plan or spatial(task.train, input), input, batch=batch, seed=task.seed, device=device, workers=task.workers)
     with frozen(task.encoder, device):
         for ids, x in batches(steps):

@@ -26,7 +26,9 @@ _STREAM = 1 << 20  # of their random numbers: no other purpose counts so far on 
 
 
 def measured(metric: Measure, scores: Tensor, y: Tensor) -> float:
-    """(m, C) scores and (m,) classes, or (m, C) of 1, 0 and -1, -> the metric in [0, 1]."""
+    """(m, C) scores and (m,) classes, or (m, C) of 1, 0 and -1, -> the metric in [0, 1]; (R, m, C) -> the mean of each of the R."""
+    if scores.ndim == 3:
+        return sum(measured(metric, s, y) for s in scores) / len(scores)
     if metric in ("11-point mAP", "mAP"):
         return mean_average_precision(scores, y, average_precision if metric == "11-point mAP" else precision_at_hits)
     if metric == "weighted F1":
@@ -107,6 +109,6 @@ def interval(metric: Measure, scores: Tensor, y: Tensor) -> tuple[float, float]:
         u = rng.uniforms(0, _STREAM + draw, rng.STREAM_SPLIT, torch.arange(len(y)), 1)[:, 0]
         rows = (u * len(y)).long().clamp_max(len(y) - 1)
         if metric not in ("11-point mAP", "mAP") or bool((y[rows] == 1).any()):
-            draws.append(measured(metric, scores[rows], y[rows]))
+            draws.append(measured(metric, scores[..., rows, :], y[rows]))
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)

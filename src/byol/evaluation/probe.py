@@ -38,7 +38,7 @@ class Task:
 class Prediction:
     """What a classifier says about the test images, and what was chosen on the way."""
 
-    scores: Tensor  # (m, classes), the higher the likelier
+    scores: Tensor  # (m, classes), the higher the likelier; (R, m, classes) of R classifiers whose results are averaged
     settings: Settings = field(default_factory=dict)
     used: int | None = None  # training labels, where the protocol has a list of its own; None: all of the task's
 

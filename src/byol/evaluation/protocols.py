@@ -12,9 +12,10 @@ from byol.evaluation.linear_sgd import LinearSgd
 from byol.evaluation.metrics import DIRECTIONS
 from byol.evaluation.probe import Probe
 from byol.evaluation.semi import Semi
+from byol.evaluation.sound import EvarLinear, SoundLinear
 from byol.evaluation.transfer import Transfer
 
-_KINDS: dict[str, type[Knn | Linear | LinearSgd | Semi | FineTune | Transfer | Reach | State]] = {
+_KINDS: dict[str, type[Knn | Linear | LinearSgd | Semi | FineTune | Transfer | Reach | State | SoundLinear | EvarLinear]] = {
     "knn": Knn,
     "linear": Linear,
     "linear-sgd": LinearSgd,
@@ -23,6 +24,8 @@ _KINDS: dict[str, type[Knn | Linear | LinearSgd | Semi | FineTune | Transfer | R
     "transfer": Transfer,
     "reach": Reach,
     "state": State,
+    "sound-linear": SoundLinear,
+    "evar-linear": EvarLinear,
 }
 
 

@@ -78,7 +78,7 @@ class Semi:
             task, used = _only(task, rows), len(rows)
         trials = [Trial(lr=lr, epochs=int(e)) for lr, e in product(self.lrs, self.epochs)]
         usual = Trial(lr=sorted(self.lrs)[len(self.lrs) // 2], epochs=int(max(self.epochs)))
-        plan = spatial(task.train, task.encoder.input, flip=self.flip, min_area=self.min_area)
+        plan = spatial(task.train, task.encoder.images, flip=self.flip, min_area=self.min_area)
         scores, chosen, how = sweep(task, plan, trials, usual, batch=self.batch_size, held_out=self.held_out, paper_norm=False)
         return Prediction(scores, {"lr": chosen.lr, "epochs": chosen.epochs, **how, **settings}, used)
 

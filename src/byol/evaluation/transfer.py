@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from byol.encoders import Encoder
+from byol.encoders import Encoder, SoundInput
 from byol.evaluation import splits
 from byol.evaluation.logistic import Axes, Fit, axes, fit
 from byol.evaluation.metrics import measured
@@ -67,7 +67,7 @@ class Transfer:
         if not bool(found.converged):
             settings["converged"] = "no"
         if task.encoder is not None:
-            settings["pixels"] = task.encoder.input.size
+            settings["pixels"] = task.encoder.images.size
         return Prediction(found.logits(design.project(task.test_x))[0].cpu(), settings)
 
     def _choose(self, design: Axes, task: Task) -> tuple[float, str, Fit | None]:
@@ -108,7 +108,7 @@ def validation(task: Task) -> tuple[Tensor, str]:
 
 def uncropped(encoder: Encoder) -> Encoder:
     """The same network where the short side becomes what it sees, so that the centre crop cuts off nothing of it."""
-    if encoder.input.resize in (0, encoder.input.size):
+    if isinstance(encoder.input, SoundInput) or encoder.input.resize in (0, encoder.input.size):
         return encoder
     return Encoder(encoder.net, dim=encoder.dim, input=replace(encoder.input, resize=0), name=encoder.name, custom=True)
 

@@ -97,7 +97,7 @@ def tune(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    net.input = replace(net.input, resize=short_side_at_test(net.input))
+    net.input = replace(net.images, resize=short_side_at_test(net.images))
     return Tuned(net.eval(), head)
 
 
@@ -164,7 +164,7 @@ def _fitting(task: Task, plan: ViewPlan, rows: Tensor, batch: int, paper_norm: b
     device, n = task.train_y.device, len(rows)
     batch = min(batch, n)
     source = task.train if n == len(task.train) else task.train.subset(rows.numpy())
-    batches: Crops = crops(source, plan, task.encoder.input, batch=batch, seed=task.seed, device=device, workers=task.workers)
+    batches: Crops = crops(source, plan, task.encoder.images, batch=batch, seed=task.seed, device=device, workers=task.workers)
     y = task.train_y[rows.to(device)]
 
     def fit(trial: Trial, which: str) -> Tuned:

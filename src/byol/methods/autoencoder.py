@@ -97,7 +97,7 @@ def decoder(features: int, channels: int, size: int, *, hidden: int) -> nn.Seque
 
 def _image(encoder: nn.Module, c: Options) -> tuple[int, int]:
     """Channels and size of the images: those of the options, or else of the encoder."""
-    known = (encoder.input.channels, encoder.input.size) if isinstance(encoder, Encoder) else (0, 0)
+    known = (encoder.images.channels, encoder.images.size) if isinstance(encoder, Encoder) else (0, 0)
     channels, size = c.channels or known[0], c.size or known[1]
     if not (channels and size):
         name = type(encoder).__name__

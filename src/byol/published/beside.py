@@ -43,6 +43,17 @@ SETS = (
         "imagenette", 10, 9_469, 3_925, ("imagenette", "imagenette2", "imagenette160", "imagenette320", "imagenette2160", "imagenette2320")
     ),
 )
+SOUND_SETS = (
+    Set("nsynth", 11, 0, 0, ("nsynth",)),
+    Set("urbansound8k", 10, 0, 0, ("urbansound8k", "us8k")),
+    Set("voxceleb1", 1211, 0, 0, ("voxceleb1", "vc1")),
+    Set("voxforge", 6, 0, 0, ("voxforge",)),
+    Set("speech-commands-12", 12, 0, 0, ("speechcommands", "speechcommandsv2", "spcv2")),
+    Set("speech-commands-35", 35, 94_824, 11_005, ("speechcommands", "speechcommandsv2", "spcv2")),
+    Set("esc50", 50, 0, 0, ("esc50",)),
+    Set("crema-d", 6, 0, 0, ("cremad",)),
+    Set("gtzan", 10, 0, 0, ("gtzan",)),
+)
 DENSE_SETS = (
     Set("voc2012", 21, 10_582, 1_449, ("voc2012", "pascalvoc2012", "voctrainval2012")),
     Set("voc2007-detection", 20, 5_011, 4_952, ("voc2007", "pascalvoc2007")),
@@ -56,8 +67,19 @@ _TABLES = {
     "transfer": ("transfer-linear",),
     "semi": ("semi",),
     "finetune": ("transfer-finetune", "semi"),
+    "sound": ("sound-linear",),
+    "evar": ("evar-linear",),
 }
-_METHODS = ("BYOL", "SimCLR", "SimCLR (repro)", "Supervised")  # no more: a line for scale, not a leader board
+_METHODS = (
+    "BYOL",
+    "SimCLR",
+    "SimCLR (repro)",
+    "Supervised",
+    "BYOL-A",
+    "BYOL-A v2",
+    "COLA'",
+)  # no more: a line for scale, not a leader board
+_NETWORKS = ("resnet50", "resnet18", "byol-a-v1-d2048", "2048 features", "byol-a-v2")
 
 
 @dataclass(frozen=True)
@@ -78,7 +100,7 @@ def said(r: Row) -> str:
     share = f", {100 * r.labels:g} % of the labels" if r.labels < 1 else ""
     how = f", {r.epochs} epochs on {r.trained_on}" if r.epochs else f", trained on {r.trained_on}" if r.trained_on else ""
     setting = f", {r.setting}" if r.setting and r.table != "norm" else ""  # of that one only BYOL as it is stands beside anything
-    return f"{r.value:.1f}  {r.method}, {r.network}{how}{share}{setting}"
+    return f"{r.value:.1f}  {r.method}, {r.network}{how}{share}{setting}{'' if r.verified else ', unverified'}"
 
 
 def by_method(group: Beside) -> list[str]:
@@ -108,7 +130,7 @@ def beside(data: str, classes: int, protocol: str, shares: list[float], *, train
 
     `data` as the user named it; `shares` of the labels that were measured; `train` and `test` images.
     """
-    known = recognised(data, classes)
+    known = recognised(data, classes, (*SETS, *SOUND_SETS))
     tables = _TABLES.get(re.split(r"[-:]", protocol)[0], ()) if known else ()
     groups = []
     for table in tables:
@@ -120,7 +142,7 @@ def beside(data: str, classes: int, protocol: str, shares: list[float], *, train
 
 def _belongs(r: Row, shares: list[float]) -> bool:
     """The usual networks and methods at the measured shares; settings of ablations are beside `byol ablate`."""
-    usual = r.method in _METHODS and r.network in ("resnet50", "resnet18") and r.labels in shares
+    usual = r.method in _METHODS and r.network in _NETWORKS and r.labels in shares
     plain = r.table in ("linear", "knn", "online") or r.setting in ("", "head_norm=batch predictor_norm=batch")
     return usual and plain and r.metric != "top-5" and not r.metric.startswith("cosine")
 
