@@ -20,8 +20,8 @@ from measure import Job, cores, finish, peer, side_by_side, table
 from torch import Tensor
 
 from byol.allocator import keep_freed_memory
+from byol.logmel import EPS, LogMel
 from byol.views import sounds
-from byol.views.logmel import EPS, LogMel
 
 LOOP = "one by one, all of it"
 Figures = dict[str, float]

@@ -7,8 +7,11 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "byol"
 LEVEL = {
-    **dict.fromkeys(("rng", "files", "stored", "stopping", "allocator", "dist", "sync_norm", "replicas", "published", "asked"), 0),
+    **dict.fromkeys(
+        ("rng", "files", "stored", "stopping", "allocator", "dist", "sync_norm", "replicas", "published", "asked"), 0
+    ),
     **dict.fromkeys(("config", "losses", "views", "encoders", "data", "optim"), 1),
+    "logmel": 0,
     "methods": 2,
     **dict.fromkeys(("training", "feeds", "checkpoint", "health", "evaluation", "dense"), 3),
     **dict.fromkeys(("run", "contact_sheet", "modalities", "recipes", "reporting", "exporting"), 4),

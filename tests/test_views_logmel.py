@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from byol.views.logmel import FrontEnd, LogMel
+from byol.logmel import FrontEnd, LogMel
 
 EPS = 2.0**-23
 

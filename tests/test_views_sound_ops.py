@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from byol.logmel import EPS, FrontEnd, LogMel
 from byol.views import sound_ops
-from byol.views.logmel import EPS, FrontEnd, LogMel
 from byol.views.sound_norm import standardised, statistics
 from byol.views.sound_state import SoundState
 

@@ -13,8 +13,8 @@ from test_dist import free_port
 from together import TESTS, start
 
 from byol import rng
+from byol.logmel import LogMel
 from byol.views import sounds
-from byol.views.logmel import LogMel
 
 EPS = 2.0**-23
 SHORT = {"seconds": 0.2, "memory": 20}  # 21 frames

@@ -18,6 +18,7 @@ from byol import data as datas
 from byol import run as runs
 from byol.config import Request
 from byol.encoders import Encoder
+from byol.modalities import sounds
 from byol.run import Progress, Session
 from byol.training import Outcome, Watcher, fit
 
@@ -124,16 +125,26 @@ def resume(
 
 
 def _train(session: Session, method: nn.Module, out: Path, watcher: Watcher | None) -> Trained:
-    optimizer = session.optimizer(method)
+    optimizer, views = session.optimizer(method), session.state()
     with stopping.noted() as received, runs.threads_of(out):
         # The first of several processes reads the checkpoint; training hands it on.
-        found = dist.from_first(lambda: vars(checkpoint.resume(out, method=method, optimizer=optimizer)))
+        found = dist.from_first(lambda: vars(checkpoint.resume(out, method=method, optimizer=optimizer, views=views)))
         if found["note"] and watcher:
             watcher.note(found["note"])
+        if views is not None:
+            dist.from_first_tensors(views.buffers())
         if found["step"] == 0:  # a checkpoint holds what was set
             runs.set_by_first_batch(session, method)
         outcome = fit(
-            out, session.plan, method, optimizer, session.feed(), start=found["step"], watcher=watcher, interrupted=lambda: bool(received)
+            out,
+            session.plan,
+            method,
+            optimizer,
+            session.feed(views),
+            views=views,
+            start=found["step"],
+            watcher=watcher,
+            interrupted=lambda: bool(received),
         )
         every = dist.from_all({"skipped": [asdict(s) for s in session.skipped], "waited": [asdict(w) for w in session.waited]})
         session.skipped[:] = dict.fromkeys(datas.Skipped(**s) for of_one in every for s in of_one["skipped"])
@@ -162,15 +173,15 @@ def load(encoder: str | Path, *, net: nn.Module | None = None) -> Encoder:
     return exporting.load_encoder(Path(encoder), net=net)
 
 
-def doctor(data: str | Path, *, limit: int | None = None, progress: Progress = Quiet) -> datas.DoctorReport:
-    """Is this data usable? Decodes every image and counts; nothing is written."""
+def doctor(data: str | Path, *, limit: int | None = None, progress: Progress = Quiet) -> datas.DoctorReport | datas.SoundReport:
+    """Is this data usable? Decodes every image, or sound, and counts; nothing is written."""
     return datas.doctor(str(data), limit=limit, progress=lambda done, total: progress("Reading", done, total))
 
 
 def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int = 0) -> tuple[str, Encoder | None]:
     """(name, encoder) of a run, an exported file, `random:NAME` (of that seed), `timm:NAME` (pre-trained) or raw data (None).
 
-    These are `pixels`, and `counts` of a recording.
+    These are `pixels`, `counts` of a recording, and `log-mel` of sounds.
     """
     if isinstance(spec, Encoder):
         return spec.name, spec.eval()
@@ -184,14 +195,18 @@ def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int =
     if text.startswith("timm:"):
         return text, encoders.load(text, input=input_for(source, pretrained=text), pretrained=True).eval()
     found = load(text)
-    if source.modality != "image" and found.input.channels != source.channels:
+    if source.modality == "sound" and not isinstance(found.input, encoders.SoundInput):
+        raise ValueError(f"{text} is an encoder of images, and {source.spec} has sounds; give one that was trained on sounds")
+    if source.modality == "recording" and found.input.channels != source.channels:
         takes, has = f"{found.input.channels} {source.words.channels}", f"{source.spec} has {source.channels}"
         raise ValueError(f"{text} takes {takes} and {has}; give a recording of the same neurons")
     return text, found
 
 
-def input_for(source: datas.Source, *, pretrained: str | None = None) -> encoders.Input:
+def input_for(source: datas.Source, *, pretrained: str | None = None) -> encoders.AnyInput:
     """The input of an encoder that no run has fixed: the images' own size up to 224, statistics of the data or of the weights."""
+    if source.modality == "sound":
+        return sounds.own_input(source)
     stats = datas.statistics(source)
     mean, std = stats.mean, stats.std
     if pretrained is not None:
@@ -385,13 +400,14 @@ def _embed(
     if network is None:
         raise ValueError(f"{encoder} is a baseline of `evaluate` and has no encoder to embed with; give a run or a file")
     mine = source.subset(np.arange(len(source))[dist.share(len(source))])
-    found = evaluation.features(network, mine, batch=batch_size, device=device, precision=precision, progress=progress)
+    samples = evaluation.mean_length(source.headers.width) if source.modality == "sound" else None
+    found = evaluation.features(network, mine, batch=batch_size, device=device, precision=precision, samples=samples, progress=progress)
     names = [mine.names[i] for i in found.kept]
     every = dist.from_all({"images": len(names), "skipped": [asdict(s) for s in found.skipped]})
     images = sum(part["images"] for part in every)
     skipped = [datas.Skipped(**s) for part in every for s in part["skipped"]]
     if not images:
-        raise ValueError(f"{data}: none of its {len(skipped)} images can be read; run `byol doctor` on it to see why")
+        raise ValueError(f"{data}: none of its {len(skipped)} {source.words.many} can be read; run `byol doctor` on it to see why")
     labels = None if mine.labels is None else [mine.classes[i] if i >= 0 else "" for i in mine.labels[found.kept]]
     exporting.write_embeddings(out, names, found.x, labels)
     dist.wait()

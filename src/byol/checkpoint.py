@@ -46,12 +46,23 @@ def exists(run: Path) -> bool:
     return any((run / name).exists() for name in (LAST, PREVIOUS))
 
 
-def save(path: Path, *, step: int, method: nn.Module, optimizer: torch.optim.Optimizer, left_out: int = 0, in_a_row: int = 0) -> None:
+def save(
+    path: Path,
+    *,
+    step: int,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    views: nn.Module | None = None,
+    left_out: int = 0,
+    in_a_row: int = 0,
+) -> None:
     """Weights, buffers and optimiser state after `step` finished updates; the file before stays, as `previous.safetensors`.
 
+    `views`: what the views remember from step to step, where they do.
     Raises OSError if it cannot be written, and everything is as it was then.
     """
     tensors = {f"method/{k}": v for k, v in method.state_dict().items()}
+    tensors |= {f"views/{k}": v for k, v in views.state_dict().items()} if views is not None else {}
     for name, state in _states(method, optimizer).items():
         tensors |= {f"optimizer/{name}/{k}": v for k, v in state.items() if isinstance(v, Tensor)}
     # Safetensors stores contiguous tensors only, each with memory of its own, which tied weights do not have; loading copies
@@ -62,7 +73,7 @@ def save(path: Path, *, step: int, method: nn.Module, optimizer: torch.optim.Opt
         save_file(stored, temporary, metadata={"byol": json.dumps({**vars(counts), "sha256": _digest(counts, stored)})})
 
 
-def resume(run: Path, *, method: nn.Module, optimizer: torch.optim.Optimizer) -> Found:
+def resume(run: Path, *, method: nn.Module, optimizer: torch.optim.Optimizer, views: nn.Module | None = None) -> Found:
     """Put the newest whole checkpoint of a run back; a damaged one is set aside and the one before it taken.
 
     Raises ValueError if none is whole, or if it belongs to another network.
@@ -70,7 +81,7 @@ def resume(run: Path, *, method: nn.Module, optimizer: torch.optim.Optimizer) ->
     if not exists(run):
         return Found()
     state, counts, trouble = _newest(run)
-    _put(run / (PREVIOUS if trouble else LAST), state, method, optimizer)
+    _put(run / (PREVIOUS if trouble else LAST), state, method, optimizer, views)
     if trouble and (run / LAST).exists():  # else the next one would push the good one out
         os.replace(run / LAST, run / DAMAGED)
         trouble += f" and is kept as {DAMAGED}"
@@ -157,10 +168,12 @@ def _digest(counts: Counts, tensors: State) -> str:
     return digest.hexdigest()
 
 
-def _put(path: Path, tensors: State, method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _put(path: Path, tensors: State, method: nn.Module, optimizer: torch.optim.Optimizer, views: nn.Module | None = None) -> None:
     """The tensors into a method and its optimiser; ValueError if they belong to another network."""
     try:
         method.load_state_dict({k.removeprefix("method/"): v for k, v in tensors.items() if k.startswith("method/")})
+        if views is not None:
+            views.load_state_dict({k.removeprefix("views/"): v for k, v in tensors.items() if k.startswith("views/")})
     except RuntimeError as error:
         raise ValueError(f"{path} belongs to another network: {str(error).splitlines()[-1].strip()}") from None
     for name, parameter in method.named_parameters():

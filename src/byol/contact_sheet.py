@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byol import modalities
 from byol.data import Source, Unreadable
-from byol.encoders import Input
+from byol.encoders import AnyInput, Input
 from byol.files import atomic
 from byol.run import Session
 
@@ -57,9 +57,10 @@ def samples(source: Source) -> tuple[list[int], list[NDArray[np.generic]]]:
     return ids, images
 
 
-def whole(image: NDArray[np.generic], input: Input, side: int) -> Picture:
-    """(H, W, C) raw -> (S, S, 3) of that side: the image as it is, made to fit, on grey."""
-    scaled = to_rgb(input.scale(torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)))
+def whole(image: NDArray[np.generic], input: AnyInput, side: int) -> Picture:
+    """(H, W, C) raw, of a sound in [0, 1] -> (S, S, 3) of that side: the image as it is, made to fit, on grey."""
+    x = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
+    scaled = to_rgb(input.scale(x) if isinstance(input, Input) else x)
     fitted = Image.fromarray(scaled)
     ratio = side / max(fitted.size)
     size = (max(1, round(fitted.width * ratio)), max(1, round(fitted.height * ratio)))

@@ -122,7 +122,36 @@ def _auto_recordings(facts: Facts) -> Choices:
     return c
 
 
-AUTO: dict[str, Recipe] = {"image": _auto_images, "recording": _auto_recordings}
+def _auto_sounds(facts: Facts) -> Choices:
+    """BYOL-A's views and optimiser; network and length of the run as for images of this size."""
+    size = facts.short_side  # frames of a view
+    if facts.image_size not in (None, size):
+        raise ValueError(f"image_size={facts.image_size} is for images, and these are sounds; leave it out, or give --set seconds=...")
+    c = Choices(expected="no published number: derived for this data")
+    c.put(f"frames of a window of 0.95 s; --set seconds=... takes others than {size}", image_size=size)
+    if facts.device == "cpu":
+        c.put("BYOL-A's first encoder with half its channels, which a CPU can train, and heads to match", encoder="audio-small")
+        c.put("a network that a CPU can train, and heads to match", hidden=1024, dim=256)
+    else:
+        c.put("BYOL-A's (Niizumi et al. 2021)", encoder=f"byol-a-v1-d{512 if facts.images < 100_000 else 2048}", hidden=4096, dim=256)
+    c.put("BYOL-A's (Niizumi et al. 2021): another sound mixed in, random resize crop", views="byol-a-v1")
+    c.put("measured beforehand, so that a short run sees the same from its first step on", pre="given")
+    batch = facts.batch_size or _power_of_two(facts.images / 8, max(2, min(16, facts.images)), 128 if facts.device == "cpu" else 256)
+    why = "at least 8 batches an epoch" if facts.images >= 8 * batch else "batch norm needs as many"
+    c.put(f"{facts.images:,} sounds: {why}, and no more than this device needs", batch_size=batch)
+    an_update = batch * (facts.accumulate or 1)
+    steps = 5_000 if facts.device == "cpu" else 50_000
+    epochs = facts.epochs or max(20, min(1000, round(steps * an_update / facts.images)))
+    c.put(f"about {steps:,} updates, within 20 to 1000 epochs", epochs=epochs)
+    c.put("BYOL-A's Adam, which AdamW without decay is", optimizer="adamw", lr=3e-4, weight_decay=0.0)
+    updates = max(1, epochs * (facts.images // batch) // (facts.accumulate or 1))
+    tau = min(0.99, _tau(updates))
+    c.put(f"BYOL-A's, or less for a short run: the last {1 / (1 - tau):,.0f} of {updates:,} updates at the start", tau_base=tau)
+    c.put("as in BYOL-A's code: the target begins as the online network", target_init="copy")
+    return c.put("BYOL-A has none", warmup_epochs=0.0)
+
+
+AUTO: dict[str, Recipe] = {"image": _auto_images, "recording": _auto_recordings, "sound": _auto_sounds}
 
 
 def _image_size(facts: Facts) -> tuple[int, str]:
@@ -223,13 +252,38 @@ def cifar10_r18_lars(facts: Facts) -> Choices:
     return c.put(source, views="small", hidden=4096, dim=256)
 
 
+def _byol_a(c: Choices, facts: Facts, version: int, lr: float, encoder: str) -> Choices:
+    source = f"BYOL-A's released code, version {version}"
+    c.put(source, encoder=encoder, image_size=facts.short_side, views=f"byol-a-v{version}", epochs=100, hidden=4096, dim=256)
+    c.put(f"{source}: Adam, which AdamW without decay is", optimizer="adamw", lr=lr, weight_decay=0.0)
+    c.put(f"{source}; there neither the rate nor tau changes, and here one falls to 0 and the other rises to 1", tau_base=0.99)
+    c.put(source, batch_size=256, accumulate=1, warmup_epochs=0.0, target_init="copy")
+    return c
+
+
+def byol_a_v1(facts: Facts) -> Choices:
+    """AudioNTT2020 of 2048 features, 100 epochs of AudioSet: 77.8 % on average over six tasks (Niizumi et al. 2021)."""
+    expected = "77.8 % on average over six tasks after AudioSet (Niizumi et al. 2021), with a constant rate and a constant tau"
+    return _byol_a(Choices(expected=expected), facts, 1, 3e-4, "byol-a-v1-d2048")
+
+
+def byol_a_v2(facts: Facts) -> Choices:
+    """AudioNTT2022, 100 epochs of AudioSet: 72.4 % on average over the general tasks (Niizumi et al. 2022, abstract)."""
+    expected = "72.4 % on average over general tasks after AudioSet (Niizumi et al. 2022, abstract), with a constant rate and tau"
+    return _byol_a(Choices(expected=expected), facts, 2, 1e-4, "byol-a-v2")
+
+
 RECIPES: dict[str, Recipe] = {
     f.__name__.replace("_", "-"): f
     for f in (
         auto, imagenet_r50_40, imagenet_r50_100, imagenet_r50_300, imagenet_r50_1000, imagenet_r50_1000_b512,
         imagenet_r50_gn_ws_1000, imagenette_r18, cifar10_r18_sgd, cifar10_r18_lars,
+        byol_a_v1, byol_a_v2,
     )
 }  # fmt: skip
+
+
+OF_SOUND = ("byol-a-v1", "byol-a-v2")
 
 
 class Preset(TypedDict):
@@ -318,8 +372,9 @@ def resolve(request: Request, facts: Facts, method_config: type, view_options: t
             silent = {k: v for k, v in own_values(request.method).items() if k not in choices.values}
             choices.put(f"chosen for {request.method} on images", **silent)
         choices.put(f"chosen for {request.method}", **own_values(request.method, facts.modality))
-    elif facts.modality != "image":
-        raise ValueError(f"recipe {request.recipe} is for images, and these data are a {facts.modality}; leave --recipe out")
+    elif facts.modality != (meant := "sound" if request.recipe in OF_SOUND else "image"):
+        these = {"image": "images", "sound": "sounds"}.get(facts.modality, f"a {facts.modality}")
+        raise ValueError(f"recipe {request.recipe} is for {meant}s, and these data are {these}; leave --recipe out")
     if facts.classes:
         choices.put("the labels of the data", classes=facts.classes)
     sets = parse_assignments(request.set, {"settings": Settings, "method": method_config, "views": view_options})
@@ -347,7 +402,7 @@ def resolve(request: Request, facts: Facts, method_config: type, view_options: t
         expected=choices.expected,
     )
     method_config(**plan.method)  # refuses values that the method cannot take, before anything is built
-    return derived(plan, "images" if facts.modality == "image" else "samples")
+    return derived(plan, {"image": "images", "sound": "sounds"}.get(facts.modality, "samples"))
 
 
 def _common(request: Request, facts: Facts) -> Choices:

@@ -22,12 +22,13 @@ from torch import nn
 
 from byol import __version__, checkpoint, dist, encoders, methods, modalities, optim, recipes, stored, views
 from byol.config import Plan, Request
-from byol.data import MAX_BYTES, Skipped, Source, Statistics, Waited, cores, ids_at, load_memory, open_source, present, shown, statistics
-from byol.encoders import Encoder, Input
+from byol.data import MAX_BYTES, Skipped, Source, Statistics, Waited, cores, ids_at, load_memory, open_source, present, shown
+from byol.encoders import AnyInput, Encoder, Input, SoundInput, input_from_json
 from byol.feeds import HostFeed, MemoryFeed
 from byol.files import locked, write_text
 from byol.sync_norm import synchronise
 from byol.training import Feed, Watcher, autocast, rate
+from byol.views import SoundState
 
 OWN = "own"  # the name of an encoder that the user gave as a module
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
@@ -41,7 +42,7 @@ class Session:
     plan: Plan
     source: Source
     views: views.Plan
-    input: Input
+    input: AnyInput
     memory: np.ndarray | None  # (N, C, H, W) when all samples are held in memory
     skipped: list[Skipped] = field(default_factory=list)
     waited: list[Waited] = field(default_factory=list)  # what could not be read at once, and came
@@ -73,12 +74,24 @@ class Session:
             trust_coefficient=s.trust_coefficient,
         )
 
-    def feed(self) -> Feed:
-        """The source of views."""
+    def state(self) -> SoundState | None:
+        """What views of sound remember from step to step, at the start of a run; None of other data, which remember nothing."""
+        if not isinstance(self.views, views.SoundViews):
+            return None
+        assert isinstance(self.input, SoundInput)
+        return self.views.state((self.input.mean, self.input.std)).to(self.plan.settings.device)
+
+    def feed(self, state: SoundState | None = None, *, alone: bool = False) -> Feed:
+        """The source of views; `state` is changed by every pass, and is a throw-away one where none is given.
+
+        `alone`: the other processes, if there are any, do not come here.
+        """
         s = self.plan.settings
         if self.memory is not None:
+            assert isinstance(self.views, views.MemoryPlan)
+            assert isinstance(self.input, Input)
             return MemoryFeed(self.memory, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device, rows=self.rows())
-        assert isinstance(self.views, views.ViewPlan)  # all else is in memory
+        assert isinstance(self.views, views.ViewPlan | views.SoundViews)  # all else is in memory
         return HostFeed(
             self.source,
             self.views,
@@ -90,6 +103,8 @@ class Session:
             rows=self.rows(),
             on_bad=self._bad,
             on_wait=self._late,
+            state=self.state() if state is None else state,
+            alone=alone,
         )
 
     def rows(self) -> dict[str, np.ndarray]:
@@ -115,7 +130,7 @@ class Session:
         new = [s for s in found if s not in self.skipped]
         self.skipped += new
         for one in new[:3]:
-            self.tell(f"{shown(one.name)}: {one.reason}; another image takes its place")
+            self.tell(f"{shown(one.name)}: {one.reason}; another {self.source.words.one} takes its place")
         if len(new) > 3:
             self.tell(f"and {len(new) - 3:,} more, listed in data.json")
 
@@ -207,12 +222,12 @@ def look(request: Request, progress: Progress = lambda what, done, total: None) 
     recipes.method_for(request)  # a recipe of another method is refused before the data is read
     source = open_source(request.data, limit=request.limit, download=request.download, progress=_looking(progress))
     memory, source = _in_memory(source, progress)
-    stats = statistics(source)
+    stats = modalities.of(source.modality).measured(source)
     if memory is not None and memory.dtype != np.uint8:
         stats = stats.with_range(float(memory.min()), float(memory.max()))
     device = find_device(request.device)
     # A layer on vectors is too small for either to pay.
-    bf16_gain, channels_last_gain = gains(device, request.precision) if source.modality == "image" else (None, None)
+    bf16_gain, channels_last_gain = gains(device, request.precision) if source.modality != "recording" else (None, None)
     facts = recipes.Facts(
         images=len(source),
         short_side=int(min(stats.height, stats.width)),
@@ -246,13 +261,9 @@ def _decide(
     plan = recipes.resolve(request, facts, cls.Config, modality.Pipeline, modality.names())  # type: ignore[attr-defined]
     s = plan.settings
     mean, std = (_given(text, measured) for text, measured in ((s.mean, stats.mean), (s.std, stats.std)))
-    # The usual margin around the crop of evaluation, without enlarging what is smaller.
-    resize = max(s.image_size, min(facts.short_side, round(s.image_size * 256 / 224)))
-    encoder_input = Input(
-        channels=source.channels, size=s.image_size, mean=mean, std=std, low=float(stats.low), high=float(stats.high), resize=resize
-    )
     compiled = None if facts.device == "cpu" else False
     view_plan = _views(plan, source, compiled)
+    encoder_input = modality.input_of(view_plan, source, s.image_size, dataclasses.replace(stats, mean=mean, std=std))
     notes: tuple[str, ...] = ()
     if s.pretrained:
         notes = (f"weights: {encoders.pretrained_note(s.encoder)}",)
@@ -274,7 +285,7 @@ def _views(plan: Plan, source: Source, compiled: bool | None) -> views.Plan:
 def speed_of(session: Session) -> float:
     """Samples per second of a training step of this session on this machine, by a few steps of a throw-away copy."""
     method = session.method()
-    return rate(session.plan, method, session.optimizer(method), session.feed())
+    return rate(session.plan, method, session.optimizer(method), session.feed(alone=True))
 
 
 def _fit_in(session: Session, minutes: float, facts: recipes.Facts, stats: Statistics) -> Session:
@@ -290,6 +301,8 @@ def _fit_in(session: Session, minutes: float, facts: recipes.Facts, stats: Stati
 
 
 def _in_memory(source: Source, progress: Progress) -> tuple[np.ndarray | None, Source]:
+    if source.modality == "sound":  # a window is read at a time; what is small stays in the memory of its reader
+        return None, source
     memory, source = load_memory(source, progress=lambda done, total: progress("Reading", done, total))
     if len(source) == 0:
         raise ValueError(f"{source.spec}: none of its {len(source.skipped)} images can be read; run `byol doctor` on it to see why")
@@ -472,7 +485,7 @@ def from_note(note: dict[str, Any], progress: Progress = lambda what, done, tota
         view_plan = _views(plan, source, compiled)
         # Also what training came upon.
         found_then = stored.convert(then.get("skipped", []), list[Skipped], "skipped")
-        encoder_input = Input.from_json(plan.input)
+        encoder_input = input_from_json(plan.input)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{out}: its plan.json or data.json cannot be understood ({error}); copy the run again, or start it anew"
@@ -502,7 +515,7 @@ def restored(out: Path) -> nn.Module:
     if s.encoder == OWN:
         raise ValueError(f"{out} trained an encoder of your own, which this command cannot build; take the file that the run wrote")
     plan = dataclasses.replace(plan, settings=s)
-    method = build(plan, lambda: encoders.load(s.encoder, input=Input.from_json(plan.input), seed=s.seed))
+    method = build(plan, lambda: encoders.load(s.encoder, input=input_from_json(plan.input), seed=s.seed))
     optimizer = optim.make(s.optimizer, method.param_groups(), lr=0.0, weight_decay=0.0, momentum=s.momentum, trust_coefficient=1e-3)  # type: ignore[operator]
     checkpoint.load(out, method=method, optimizer=optimizer)
     return method

@@ -65,18 +65,21 @@ def fit(
     optimizer: torch.optim.Optimizer,
     feed: Feed,
     *,
+    views: nn.Module | None = None,
     start: int = 0,
     watcher: Watcher | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Train from update `start` to the end of the plan, to an interruption or to collapse; writes the log and checkpoints.
 
+    `views` holds what the feed's views remember from step to step, which a checkpoint has to keep.
+
     Of several processes all come here; the first one writes, and tells the others where the weights stand.
     """
     began = time.monotonic()
     if plan.settings.device == "cpu":
         keep_freed_memory()
-    loop = Loop(run, plan, method, optimizer, watcher, start)
+    loop = Loop(run, plan, method, optimizer, watcher, start, views)
     passes = feed(start * plan.settings.accumulate, plan.steps * plan.settings.accumulate)
     ended, agreed = "finished", dist.Agreement()
     # Dropout in an encoder draws from torch's generator: seeded by the step, and given back as it was.
@@ -105,9 +108,16 @@ class Loop:
     """The state of the loop that is not in the checkpoint, since it follows from the step or is about time."""
 
     def __init__(
-        self, run: Path, plan: Plan, method: nn.Module, optimizer: torch.optim.Optimizer, watcher: Watcher | None, start: int
+        self,
+        run: Path,
+        plan: Plan,
+        method: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        watcher: Watcher | None,
+        start: int,
+        views: nn.Module | None = None,
     ) -> None:
-        self.run, self.plan, self.optimizer, self.watcher = run, plan, optimizer, watcher
+        self.run, self.plan, self.optimizer, self.watcher, self.views = run, plan, optimizer, watcher, views
         self.module, self.method, self.forward = method, _contract(method), replicated(method, optimizer)
         self.record: Record
         self.collapsed = False
@@ -280,7 +290,7 @@ class Loop:
         if (self.run / "metrics.jsonl").exists():
             sync(self.run / "metrics.jsonl")
         counts = {"left_out": int(self._left_out), "in_a_row": int(self._in_a_row)}
-        checkpoint.save(self.run / checkpoint.LAST, step=done, method=self.module, optimizer=self.optimizer, **counts)
+        checkpoint.save(self.run / checkpoint.LAST, step=done, method=self.module, optimizer=self.optimizer, views=self.views, **counts)
 
 
 def joined(buffers: list[Tensor]) -> list[Tensor]:

@@ -30,7 +30,9 @@ def show_data(session: Session, out: Path | None, screen: Screen) -> None:
 
 
 def size_of(session: Session) -> str:
-    """What the encoder sees of a sample: "224 px" of an image, "187 neurons" of a bin."""
+    """What the encoder sees of a sample: "224 px" of an image, "187 neurons" of a bin, "64 bands x 96 frames" of a sound."""
+    if isinstance(session.input, encoders.SoundInput):
+        return f"{session.input.bands} bands x {session.input.frames} frames"
     of_image = session.source.modality == "image"
     return f"{session.plan.settings.image_size} px" if of_image else data.channels_of(session.source)
 
@@ -64,15 +66,24 @@ def show_whole(session: Session, screen: Screen) -> None:
     _row(screen, f"{plan.steps:,} steps", f"{number(plan.steps_per_epoch)} an epoch, of {_batch(plan)} {session.source.words.many}")
     _row(screen, f"peak lr {number(plan.peak_lr)}", f"after {plan.warmup_steps:,} warm-up steps, then a cosine to 0")
     _row(screen, "encoder", encoders.describe(plan.settings.encoder, input=session.input))
-    i = session.input
-    _row(screen, "input", f"{i.channels} x {i.size} x {i.size}, values {number(i.low)} to {number(i.high)} become 0 to 1")
-    for name, values in (("mean", i.mean), ("std", i.std)):
-        many = f"{min(values):.3f} to {max(values):.3f} over {len(values)} {session.source.words.channels}"
-        _row(screen, name, ", ".join(f"{v:.3f}" for v in values) if len(values) <= _LISTED else many)
+    _input(session, screen)
     _row(screen, "expected", plan.expected)
     screen.say("Views")
     for line in session.views.describe():
         screen.say(" " * LABEL + line)
+
+
+def _input(session: Session, screen: Screen) -> None:
+    """What the encoder sees, and how it is normalised."""
+    i = session.input
+    if isinstance(i, encoders.SoundInput):
+        _row(screen, "input", f"log-mel of {size_of(session)}, {i.f_min:g} to {i.f_max:g} Hz of {i.rate:,} Hz")
+        _row(screen, "mean, std", f"{i.mean:.3f}, {i.std:.3f}")
+        return
+    _row(screen, "input", f"{i.channels} x {i.size} x {i.size}, values {number(i.low)} to {number(i.high)} become 0 to 1")
+    for name, values in (("mean", i.mean), ("std", i.std)):
+        many = f"{min(values):.3f} to {max(values):.3f} over {len(values)} {session.source.words.channels}"
+        _row(screen, name, ", ".join(f"{v:.3f}" for v in values) if len(values) <= _LISTED else many)
 
 
 def _reason(plan: Plan, name: str) -> str:

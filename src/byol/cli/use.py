@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from byol import api
+from byol import api, evaluation
 from byol.cli.options import DENSE, Embed, Evaluate, Export, Report
 from byol.cli.screen import Screen, quoted
 from byol.evaluation.table import dense_published_lines, published_lines
@@ -51,7 +51,7 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
     if saved:
         screen.tell(", ".join(saved), 7, "Saved:")
         screen.say(f"Next: byol report {quoted(run)}")
-    elif options.encoder in ("pixels", "counts") or options.encoder.startswith("random:"):
+    elif options.encoder in evaluation.RAW.values() or options.encoder.startswith("random:"):
         screen.say(f"Next: byol train {quoted(options.data)}")
     else:
         screen.say(f"Next: byol embed {quoted(options.encoder)} {quoted(options.data)} --out features.parquet")

@@ -33,6 +33,7 @@ from byol.data.source import (
     Unreadable,
     Words,
     channels_of,
+    cut,
     shown,
 )
 from byol.data.statistics import Statistics, statistics
@@ -40,6 +41,7 @@ from byol.data.transfer_sets import is_transfer, open_transfer, transfer_names
 
 if TYPE_CHECKING:
     from byol.data.loader import HostBatch, HostBatches, ids_at, steps_per_epoch
+    from byol.data.sound_loader import WindowBatches
 
 __all__ = [
     "MAX_BYTES",
@@ -60,9 +62,11 @@ __all__ = [
     "Statistics",
     "Unreadable",
     "Waited",
+    "WindowBatches",
     "Words",
     "channels_of",
     "cores",
+    "cut",
     "describe",
     "doctor",
     "doctor_sounds",
@@ -94,4 +98,6 @@ def __getattr__(name: str) -> object:
     # The loader needs torch, which takes seconds to import; `byol doctor` does without it.
     if name in ("HostBatch", "HostBatches", "ids_at", "steps_per_epoch"):
         return getattr(importlib.import_module("byol.data.loader"), name)
+    if name == "WindowBatches":
+        return getattr(importlib.import_module("byol.data.sound_loader"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

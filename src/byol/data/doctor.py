@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from byol.data.open import Spec, open_source
 from byol.data.parallel import each
 from byol.data.source import Headers, Progress, Source, Unreadable, channels_of
 from byol.data.statistics import Moments, combine, moments
+
+if TYPE_CHECKING:
+    from byol.data.sound_doctor import SoundReport
 
 SMALL: Final = 32  # pixels; a random crop of a smaller side shows nearly nothing
 FLAT: Final = 0.004  # standard deviation as a share of the value range, about one step of 8 bit
@@ -31,12 +34,16 @@ class _Look:
 
 def doctor(
     spec: Spec | Source, *, limit: int | None = None, download: bool = False, root: Path | None = None, progress: Progress | None = None
-) -> DoctorReport:
+) -> DoctorReport | SoundReport:
     """DATA (or an open source) -> the report on it; progress(done, total) is called while images are decoded.
 
     Raises ValueError as `open_source` does when there is no image at all.
     """
     source = spec if isinstance(spec, Source) else open_source(spec, limit=limit, download=download, root=root, fresh=True)
+    if source.modality == "sound":
+        from byol.data.sound_doctor import doctor_sounds  # which takes parts of this one
+
+        return doctor_sounds(source, progress)
     looks = each(lambda i: _look(source, i), range(len(source)), progress)
     bad = {i: look for i, look in enumerate(looks) if isinstance(look, str)}
     good = [look for look in looks if isinstance(look, _Look)]

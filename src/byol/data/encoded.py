@@ -216,7 +216,7 @@ def limited(source: Source, limit: int | None) -> Source:
     """At most `limit` samples, evenly spread over the sorted names of each class (over all names when there are no labels)."""
     if limit is None or limit >= len(source):
         return source
-    what = "sounds" if source.kind == "sound" else "images"
+    what = source.words.many
     if limit < 1:
         raise ValueError(f"a limit of {limit} {what} leaves nothing; give 1 or more")
     note = f"{limit:,} of {len(source):,} {what}, evenly spread"

@@ -147,17 +147,23 @@ class HostBatches(Dataset[HostBatch]):
 
     def _readable(self, index: int, shrink: int) -> _Row:
         """The sample, or the next one that can be read: a damaged file must not end a run, nor make a batch smaller."""
-        bad: dict[str, str] = {}
-        place = 0
-        while place < self.n:
-            i = (index + place) % self.n
-            try:
-                return _Row(i, bad, self.source.read(i, shrink if place == 0 else 1))
-            except Unreadable as error:
-                bad[error.name or self.source.names[i]] = str(error)
-                place += error.also  # a shard that is gone takes all of its samples with it
-        first = next(iter(bad.values()))
-        raise ValueError(
-            f"none of the {self.n:,} images of {self.source.spec} can be decoded any more (first: {first}); "
-            "a run goes on with `byol resume` once they are back"
-        )
+        i, image, bad = first_readable(self.source, self.n, index, lambda i: self.source.read(i, shrink if i == index else 1))
+        return _Row(i, bad, image)
+
+
+def first_readable(source: Source, n: int, index: int, read: Callable[[int], Pixels]) -> tuple[int, Pixels, dict[str, str]]:
+    """What `read` makes of sample `index`, or of the next of the first n that can be read; which it is; {name: reason} of the others."""
+    bad: dict[str, str] = {}
+    place = 0
+    while place < n:
+        i = (index + place) % n
+        try:
+            return i, read(i), bad
+        except Unreadable as error:
+            bad[error.name or source.names[i]] = str(error)
+            place += error.also  # a shard that is gone takes all of its samples with it
+    first = next(iter(bad.values()))
+    raise ValueError(
+        f"none of the {n:,} {source.words.many} of {source.spec} can be decoded any more (first: {first}); "
+        "a run goes on with `byol resume` once they are back"
+    )

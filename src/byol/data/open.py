@@ -17,6 +17,7 @@ from byol.data.lists import open_list
 from byol.data.named import known, names, open_named
 from byol.data.recordings import is_recording, open_recording
 from byol.data.shards import is_shards, open_shards
+from byol.data.sounds import is_sounds, open_at_own_rate
 from byol.data.source import Pixels, Progress, Source, shown
 from byol.data.transfer_sets import is_transfer, open_transfer
 
@@ -35,6 +36,8 @@ def open_source(
 ) -> Source:
     """A folder, archive, list, tar shards, .npz/.npy, recording, name, array, or (array, classes) -> its source, or ValueError.
 
+    A folder, archive, list or .npz of sounds is known by itself (`sounds.is_sounds`).
+
     Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
     each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
     `download`; NAME:FOLDER is a set of `transfer_sets`, its training and validation images. What is known of a large folder
@@ -51,6 +54,9 @@ def open_source(
         return open_transfer(text, limit=limit, progress=progress)
     if is_shards(text, path):
         return open_shards(text, limit=limit, fresh=fresh, progress=progress)
+    if is_sounds(path):
+        spec = f"{text.rstrip('/')}/" if path.is_dir() else text
+        return open_at_own_rate(spec, path, limit=limit, fresh=fresh, progress=progress)
     if path.is_dir():
         return open_folder(f"{text.rstrip('/')}/", path, limit=limit, fresh=fresh, progress=progress)
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever

@@ -50,6 +50,8 @@ def open_npz(spec: str, path: Path, rate: int) -> Source:
         classes=list(labels.classes),
         skipped=[],
         kind="sound",
+        modality="sound",
+        rate=rate,
         headers=Headers(np.ones(n, np.int32), widths.astype(np.int32), counts * 4, np.zeros(n, np.int32), (kind,)),
         groups=None if group is None else _whole(spec, group, _column(spec, path, group, n)),
     )

@@ -26,6 +26,7 @@ from byol.data.sound_reader import SoundReader
 from byol.data.source import Ids, Progress, Skipped, Source, shown
 
 RATE: Final = 16_000  # Hz
+LOW: Final = 8_000  # Hz
 GIVE: Final = "Give a folder with .wav, .flac, .ogg or .mp3 files, an archive, a list or an .npz."
 _MANY: Final = 1_000  # names that are looked at to tell sounds from images
 
@@ -61,6 +62,15 @@ def open_sounds(
         )  # fmt: skip
     files, found = listed(spec, path)
     return sound_source(files, look(files, progress, header), rate, spec=spec, labels=lambda used: taken(found, used), limit=limit)
+
+
+def open_at_own_rate(spec: str, path: Path, *, limit: int | None = None, fresh: bool = False, progress: Progress | None = None) -> Source:
+    """As `open_sounds`, at LOW Hz where no sound has more: at twice the rate half of the mel bands would be empty."""
+    source = open_sounds(spec, path, limit=limit, fresh=fresh, progress=progress)
+    stored = [int(kind.colour.partition(" ")[0].replace(",", "")) for kind in source.headers.kinds]
+    if max(stored, default=RATE) > LOW:
+        return source
+    return open_sounds(spec, path, rate=LOW, limit=limit, progress=progress)
 
 
 def is_sounds(path: Path) -> bool:
@@ -120,6 +130,8 @@ def sound_source(
         classes=list(found.classes),
         skipped=[*skipped, *(Skipped(blobs.names[i], reason) for i, reason in sorted(looked.bad.items()))],
         kind="sound",
+        modality="sound",
+        rate=rate,
         headers=compact(headers, [True] * len(headers.kinds)),
         ignored=ignored + len(blobs.names) - len(used) - len(looked.bad),
         notes=(found.note,) if found.note else (),

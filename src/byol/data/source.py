@@ -21,7 +21,7 @@ Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or flo
 Ids: TypeAlias = npt.NDArray[np.int64]
 Depth: TypeAlias = Literal["uint8", "uint16", "float32"]
 SourceKind: TypeAlias = Literal["folder", "archive", "list", "shards", "array", "digits", "torchvision", "sound"]
-Modality: TypeAlias = Literal["image", "recording"]  # what a sample is
+Modality: TypeAlias = Literal["image", "recording", "sound"]  # what a sample is
 Metric: TypeAlias = Literal["top-1", "mean per class", "11-point mAP", "mAP"]
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total); a total of 0 is not known yet
 
@@ -38,6 +38,7 @@ class Words(NamedTuple):
 WORDS: Final[Mapping[str, Words]] = {
     "image": Words("image", "images", "img/s", "channels"),
     "recording": Words("bin", "bins", "bins/s", "neurons"),
+    "sound": Words("sound", "sounds", "sounds/s", "channels"),
 }
 
 
@@ -181,6 +182,7 @@ class Source:
     groups: Ids | None = None  # (N,) what each sample is a part of, such as a trial or a clip; -1 = unknown; None: not said
     times: Ids | None = None  # (N,) when it was, in steps of the recording; None: not said
     modality: Modality = "image"
+    rate: int = 0  # Hz, at which sounds are read
 
     def __len__(self) -> int:
         return len(self.names)
@@ -275,7 +277,9 @@ def _values(reader: Reader, index: int) -> bytes:
 
 
 def channels_of(source: Source) -> str:
-    """ "RGB", "5 channels", or "187 neurons"."""
+    """ "RGB", "5 channels", "187 neurons", or "16,000 Hz mono"."""
+    if source.modality == "sound":
+        return f"{source.rate:,} Hz mono"
     usual = {1: "grey", 3: "RGB"} if source.modality == "image" else {}
     return usual.get(source.channels, f"{source.channels} {source.words.channels}")
 

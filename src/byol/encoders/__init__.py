@@ -24,3 +24,5 @@ from byol.encoders.sound_input import input_from_json as input_from_json
 from byol.encoders.store import load_weights as load_weights
 from byol.encoders.store import save_weights as save_weights
 from byol.encoders.waveforms import log_mel as log_mel
+from byol.encoders.waveforms import resampled as resampled
+from byol.encoders.waveforms import spectrogram as spectrogram

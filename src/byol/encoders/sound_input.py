@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from byol.encoders.input import Input
+from byol.logmel import FrontEnd
 from byol.stored import typed
 
 AnyInput: TypeAlias = Union[Input, "SoundInput"]
@@ -43,6 +44,18 @@ class SoundInput:
             raise ValueError(f"sound {why} Hz, not {self.f_min:g} to {self.f_max:g}; give 0 <= f_min < f_max <= rate / 2")
         if self.std <= 0:
             raise ValueError(f"the standard deviation is {self.std:g}; give a number above 0")
+
+    @classmethod
+    def of(cls, front: FrontEnd, *, mean: float, std: float, frames: int) -> SoundInput:
+        """What a front end makes, normalised by this mean and deviation."""
+        kept = {n: getattr(front, n) for n in ("rate", "window", "fft", "hop", "bands", "f_min", "f_max")}
+        return cls(mean=mean, std=std, frames=frames, **kept)
+
+    @property
+    def front(self) -> FrontEnd:
+        """How the spectrogram is made."""
+        i = self
+        return FrontEnd(rate=i.rate, window=i.window, fft=i.fft, hop=i.hop, bands=i.bands, f_min=i.f_min, f_max=i.f_max)
 
     @property
     def channels(self) -> int:

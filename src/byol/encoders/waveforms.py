@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from byol.encoders.sound_input import SoundInput
+from byol.logmel import LogMel
 
 Waves: TypeAlias = NDArray[np.float32]
 
@@ -47,18 +48,19 @@ def log_mel(waves: Tensor, input: SoundInput) -> Tensor:
 
     What is shorter than the unit of training is followed by silence.
     """
+    return input.normalise(spectrogram(waves, input))
+
+
+def spectrogram(waves: Tensor, input: SoundInput) -> Tensor:
+    """As `log_mel`, not normalised."""
     waves = pad(waves, (0, max(0, input.unit - waves.shape[1])))
     x: Tensor = _front(input, waves.device)(waves.float())
-    return input.normalise(x)
+    return x
 
 
 @lru_cache(maxsize=8)
 def _front(input: SoundInput, device: torch.device) -> nn.Module:
-    from byol.views import FrontEnd, LogMel
-
-    i = input
-    front = FrontEnd(rate=i.rate, window=i.window, fft=i.fft, hop=i.hop, bands=i.bands, f_min=i.f_min, f_max=i.f_max)
-    return LogMel(front).to(device)
+    return LogMel(input.front).to(device)
 
 
 def _waves(sound: object, input: SoundInput, rate: int | None) -> Tensor:
@@ -71,7 +73,7 @@ def _waves(sound: object, input: SoundInput, rate: int | None) -> Tensor:
         raise ValueError(f"a {type(sound).__name__} is no sound; give a path, an array, a tensor, or a list of them")
     if not np.isfinite(found).all():
         raise ValueError("a sound has values that are NaN or infinite; mend it, or leave it out")
-    return torch.from_numpy(np.ascontiguousarray(_resampled(found, rate or input.rate, input.rate)))
+    return torch.from_numpy(np.ascontiguousarray(resampled(found, rate or input.rate, input.rate)))
 
 
 def _plain(array: NDArray[np.generic]) -> Waves:
@@ -99,7 +101,7 @@ def _decoded(sound: str | Path | bytes) -> tuple[Waves, int]:
     return values.mean(1, dtype=np.float32)[None], int(rate)
 
 
-def _resampled(x: Waves, rate: int, wanted: int) -> Waves:
+def resampled(x: Waves, rate: int, wanted: int) -> Waves:
     """(N, samples) at one rate -> (N, samples') float32 at another."""
     if rate == wanted:
         return x

@@ -8,6 +8,7 @@ from byol.evaluation.features import BATCH as BATCH
 from byol.evaluation.features import Features as Features
 from byol.evaluation.features import Precision as Precision
 from byol.evaluation.features import features as features
+from byol.evaluation.features import mean_length as mean_length
 from byol.evaluation.finetune import FineTune as FineTune
 from byol.evaluation.knn import Knn as Knn
 from byol.evaluation.knn import knn as knn

@@ -1,4 +1,4 @@
-"""What features have to beat: the pixels themselves, or the counts of a recording."""
+"""What features have to beat: the pixels themselves, the counts of a recording, or a log-mel spectrogram over time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from byol.data import Source, statistics
-from byol.encoders import Encoder, Input
+from byol.encoders import AnyInput, Encoder, Input, SoundInput
+from byol.logmel import FrontEnd
 
 LARGEST = 32  # pixels
-RAW: Final[Mapping[str, str]] = {"image": "pixels", "recording": "counts"}  # what raw data are called, by what a sample is
+# What raw data are called, by what a sample is.
+RAW: Final[Mapping[str, str]] = {"image": "pixels", "recording": "counts", "sound": "log-mel"}
 
 
 class Shrink(nn.Module):
@@ -29,6 +32,21 @@ class Shrink(nn.Module):
         return x.flatten(1)
 
 
+class OverTime(nn.Module):
+    """(B, 1, F, T) -> (B, 2 F): the mean and the deviation over time of each band."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        std, mean = torch.std_mean(x[:, 0], dim=2, correction=0)
+        return torch.cat([mean, std], 1)
+
+
+def raw(input: AnyInput) -> Encoder:
+    """The encoder whose features are the raw data, as another encoder with this input sees them."""
+    if not isinstance(input, SoundInput):
+        return pixels(input)
+    return Encoder(OverTime(), dim=2 * input.bands, input=replace(input, mean=0.0, std=1.0), name="log-mel", custom=True)
+
+
 def pixels(input: Input) -> Encoder:
     """The encoder whose features are the values in [0, 1] of what another one sees, shrunk to at most 32 x 32."""
     size = min(input.size, LARGEST)
@@ -36,13 +54,15 @@ def pixels(input: Input) -> Encoder:
     return Encoder(Shrink(size), dim=input.channels * size * size, input=plain, name="pixels", custom=True)
 
 
-def plain_input(source: Source) -> Input:
-    """What pixels see when there is no encoder to share its view with: the images' own size, at most 32."""
+def plain_input(source: Source) -> AnyInput:
+    """What raw data see when there is no encoder to share its view with: of images their own size, at most 32."""
+    if source.modality == "sound":
+        return SoundInput.of(FrontEnd.at(source.rate), mean=0.0, std=1.0, frames=1)
     s = statistics(source)
     size = int(min(LARGEST, s.height, s.width))
     return Input(channels=source.channels, size=size, mean=s.mean, std=s.std, low=s.low, high=s.high)
 
 
 def is_baseline(name: str) -> bool:
-    """True for the names of baselines: `pixels`, `counts` and `random ARCHITECTURE`."""
+    """True for the names of baselines: `pixels`, `counts`, `log-mel` and `random ARCHITECTURE`."""
     return name in RAW.values() or name.startswith(("random ", "random:"))

@@ -18,8 +18,8 @@ from byol.encoders import Encoder
 from byol.evaluation import protocols as named
 from byol.evaluation import splits
 from byol.evaluation.accuracy import hits
-from byol.evaluation.baselines import RAW, Shrink, pixels, plain_input
-from byol.evaluation.features import BATCH, Features, Precision, Progress, extract
+from byol.evaluation.baselines import RAW, OverTime, Shrink, plain_input, raw
+from byol.evaluation.features import BATCH, Features, Precision, Progress, extract, mean_length
 from byol.evaluation.finetune import FineTune
 from byol.evaluation.intervals import over_draws, wilson
 from byol.evaluation.labelled import Parts, divide, in_classes_of, several, with_labels
@@ -129,7 +129,9 @@ def evaluate(
     test = None if test is None else in_classes_of(train, with_labels(test))
     _draws(divide(train, test, seed=seed), labels, draws, seed)  # what is impossible is said before hours of features
     began = time.perf_counter()
-    look = partial(extract, batch=batch, device=device, precision=precision, progress=progress)
+    samples = mean_length(train.headers.width) if train.modality == "sound" else None  # of every clip, those that test too
+    notes += _heard(train, samples)
+    look = partial(extract, batch=batch, device=device, precision=precision, samples=samples, progress=progress)
     looks = _Looks.of(subjects, probes, train, test, look)
     if dist.rank():  # the features are shared work, what follows is not
         return []
@@ -171,7 +173,11 @@ def _probes(protocols: Sequence[str | Probe], names: Sequence[str], labels: int,
 def _usable(probes: Sequence[Probe], labels: Sequence[float], train: Source, test: Source | None) -> None:
     """ValueError for what cannot be done with these data."""
     if train.modality != "image" and (of_images := next((p.name for p in probes if _needs_images(p)), None)):
-        raise ValueError(f"{of_images} is for images, and {train.spec} is a {train.modality}; give knn, linear, reach or state")
+        has, others = {"sound": ("has sounds", "sound-linear or evar-linear")}.get(train.modality, ("is a recording", "reach or state"))
+        raise ValueError(f"{of_images} is for images, and {train.spec} {has}; give knn, linear, {others}")
+    if test is not None and "sound" in (train.modality, test.modality) and (train.modality, train.rate) != (test.modality, test.rate):
+        others = ", ".join(f"{s.spec} has {s.words.many}" + f" of {s.rate:,} Hz" * (s.rate > 0) for s in (train, test))
+        raise ValueError(f"{others}: one cannot be tested on the other; give data of the same kind and rate")
     if test is not None and train.modality != "image" and (train.modality, train.channels) != (test.modality, test.channels):
         others = ", ".join(f"{s.spec} has {s.channels} {s.words.channels}" for s in (train, test))
         raise ValueError(f"{others}: one cannot be tested on the other; give a recording of the same neurons")
@@ -184,6 +190,13 @@ def _usable(probes: Sequence[Probe], labels: Sequence[float], train: Source, tes
         raise ValueError(f"{what}, so shares of the labels cannot be drawn by class; leave --labels out")
     if test is None:
         raise ValueError(f"{what}, and no part of them can be held out by class; give the test images")
+
+
+def _heard(source: Source, samples: int | None) -> list[str]:
+    """A note on how much of a sound is heard."""
+    if samples is None or int(np.ptp(source.headers.width)) == 0:
+        return []
+    return [f"every sound is cut, or followed by silence, to the mean length of {samples / source.rate:.2f} s"]
 
 
 def _needs_images(probe: Probe) -> bool:
@@ -245,7 +258,7 @@ def _once(probe: Probe, subject: _Seen, setting: _Setting, rows: Ids, progress: 
             classes=setting.parts.classes,
             encoder=subject.encoder,
             train=setting.train if len(rows) == len(setting.train) else setting.train.subset(rows),
-            centred=isinstance(subject.encoder.net, Shrink),
+            centred=isinstance(subject.encoder.net, Shrink | OverTime),
             seed=setting.seed,
             precision=setting.precision,
             workers=setting.workers,
@@ -296,9 +309,9 @@ def _draws(parts: Parts, labels: Sequence[float], draws: int, seed: int) -> dict
 
 
 def _encoders(subjects: Sequence[Subject], train: Source) -> list[Encoder]:
-    """Every subject's encoder; pixels share the view of the last real one."""
+    """Every subject's encoder; raw data are seen as by the last real one."""
     real = [encoder for _, encoder in subjects if encoder is not None]
-    baseline = pixels(real[-1].images if real else plain_input(train))
+    baseline = raw(real[-1].input if real else plain_input(train))
     return [baseline if encoder is None else encoder for _, encoder in subjects]
 
 

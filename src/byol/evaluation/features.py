@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,13 +18,14 @@ from torch import Tensor
 from byol import dist
 from byol.allocator import keep_freed_memory
 from byol.data import Skipped, Source, Unreadable, threads
-from byol.encoders import Encoder, Input, evaluation_view, evaluation_views
+from byol.encoders import Encoder, Input, SoundInput, evaluation_view, evaluation_views, resampled, spectrogram
 
 Array = NDArray[np.generic]
 Precision = Literal["fp32", "bf16"]
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
 
 BATCH = 256
+_WAVES = 1 << 25  # samples of sounds that are held at once
 _CPU_PIXELS = 64 * 224 * 224  # a pass on a CPU: few enough for its activations to fit anywhere, and enough for the calls to cost nothing
 
 
@@ -43,13 +45,15 @@ def features(
     batch: int = BATCH,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
+    samples: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Features:
     """The features of all images that can be read, by the geometry of evaluation and without gradient.
 
+    Sounds are cut, or followed by silence, to so many `samples` at the rate of the source; None: to their mean length.
     The encoder runs in evaluation mode: batch-norm statistics stay, and mode and device are put back afterwards.
     """
-    return _here([encoder], source, batch, torch.device(device), precision, progress)[0]
+    return _here([encoder], source, batch, torch.device(device), precision, samples, progress)[0]
 
 
 def extract(
@@ -59,38 +63,51 @@ def extract(
     batch: int = BATCH,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
+    samples: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[Features]:
     """As `features` for several encoders, every image decoded once; all rows belong to the same images.
 
     Several processes share the work: each decodes and computes a part, and all get the whole.
     """
+    if samples is None and source.modality == "sound":
+        samples = mean_length(source.headers.width)
     if dist.size() == 1:
-        return _here(encoders, source, batch, torch.device(device), precision, progress)
+        return _here(encoders, source, batch, torch.device(device), precision, samples, progress)
     part = np.arange(len(source))[dist.share(len(source))]
-    mine = _here(encoders, source.subset(part), batch, torch.device(device), precision, progress)
+    mine = _here(encoders, source.subset(part), batch, torch.device(device), precision, samples, progress)
     kept = dist.rows_of_all(torch.from_numpy(part[mine[0].kept])).numpy()
     skipped = [Skipped(**s) for of_one in dist.from_all([asdict(s) for s in mine[0].skipped]) for s in of_one]
     return [Features(dist.rows_of_all(torch.from_numpy(f.x)).numpy(), kept, skipped) for f in mine]
 
 
 def _here(
-    encoders: Sequence[Encoder], source: Source, batch: int, device: torch.device, precision: Precision, progress: Progress
+    encoders: Sequence[Encoder],
+    source: Source,
+    batch: int,
+    device: torch.device,
+    precision: Precision,
+    samples: int | None,
+    progress: Progress,
 ) -> list[Features]:
     """All of it in this process."""
     keep_freed_memory()
+    read: Callable[[int], Array] = source.read
+    if source.modality == "sound":
+        samples = samples or mean_length(source.headers.width)
+        read, batch = partial(source.window, start=0, frames=samples), max(1, min(batch, _WAVES // samples))
     out = [np.empty((len(source), e.dim), np.float32) for e in encoders]
     bad: dict[int, str] = {}
     progress("Features", 0, len(source))
     with ExitStack() as stack:
         for encoder in encoders:
             stack.enter_context(frozen(encoder, device))
-        for ids, images in _batches(source, batch, bad):
-            views: dict[tuple[int, ...], Tensor] = {}
+        for ids, images in _batches(source, batch, bad, read):
+            views: dict[tuple[object, ...], Tensor] = {}
             for encoder, rows in zip(encoders, out, strict=True):
-                key = _geometry(encoder.images)
+                key = _geometry(encoder, source)
                 if key not in views:
-                    views[key] = see(images, encoder.images, device)
+                    views[key] = _seen(images, encoder, source, device)
                 rows[ids] = embed(encoder, views[key], precision).cpu().numpy()
             progress("Features", int(ids[-1]) + 1, len(source))
     kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)
@@ -135,17 +152,50 @@ def frozen(encoder: Encoder, device: torch.device) -> Iterator[None]:
         encoder.to(before)
 
 
-def _geometry(input: Input) -> tuple[int, ...]:
+def _seen(samples: Sequence[Array], encoder: Encoder, source: Source, device: torch.device) -> Tensor:
+    """What is read -> what the encoder sees of it, (B, C, S, S) in [0, 1] or (B, 1, bands, T) log-mel."""
+    if source.modality == "sound":
+        return hear(samples, sounds_of(encoder), source.rate, device)
+    return see(samples, encoder.images, device)
+
+
+def mean_length(lengths: Sequence[int] | NDArray[np.integer]) -> int:
+    """Samples of each clip of a task -> of all of them when it is evaluated: their mean, rounded, and one at least."""
+    if not len(lengths):
+        raise ValueError("there are no clips to take the mean length of; give the data of the task")
+    return max(1, round(sum(map(int, lengths)) / len(lengths)))
+
+
+def sounds_of(encoder: Encoder) -> SoundInput:
+    """Its input, where it is one of sound; ValueError for an encoder of images."""
+    if not isinstance(encoder.input, SoundInput):
+        raise ValueError(f"{encoder.name} is an encoder of images, and the data are sounds; give one of sound, such as audio-small")
+    return encoder.input
+
+
+def hear(waves: Sequence[Array], input: SoundInput, rate: int, device: torch.device) -> Tensor:
+    """(1, T, 1) waveforms of one length and of `rate` Hz -> (B, 1, bands, frames) log-mel at the rate of the input, not normalised."""
+    x = resampled(np.stack([wave[0, :, 0] for wave in waves]).astype(np.float32, copy=False), rate, input.rate)
+    return spectrogram(torch.from_numpy(np.ascontiguousarray(x)).to(device), input)
+
+
+def _geometry(encoder: Encoder, source: Source) -> tuple[object, ...]:
     """Encoders that agree in this see the same view."""
+    if source.modality == "sound":
+        heard = sounds_of(encoder)
+        return heard.front, heard.unit
+    input = encoder.images
     return input.channels, input.size, input.resize or input.size, hash((input.low, input.high))
 
 
-def _batches(source: Source, batch: int, bad: dict[int, str]) -> Iterator[tuple[NDArray[np.int64], list[Array]]]:
+def _batches(
+    source: Source, batch: int, bad: dict[int, str], read_one: Callable[[int], Array]
+) -> Iterator[tuple[NDArray[np.int64], list[Array]]]:
     """(indices, images) a batch at a time, without the unreadable ones, which go to `bad`; the next batch is decoded meanwhile."""
 
     def read(index: int) -> Array | str:
         try:
-            return source.read(index)
+            return read_one(index)
         except Unreadable as error:
             return str(error)
 

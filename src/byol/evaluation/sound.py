@@ -12,7 +12,6 @@ the batch of EVAR's classifier; 256 clips are what its encoder sees at once, and
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +22,7 @@ from torch.nn.functional import cross_entropy, pad
 from byol import rng
 from byol.evaluation import splits
 from byol.evaluation.accuracy import hits
+from byol.evaluation.features import mean_length as mean_length
 from byol.evaluation.probe import Prediction, Settings, Task, titled
 
 RATES: Final = {  # of EVAR, by data set as its name is written without signs; its README says which
@@ -224,13 +224,6 @@ def _drawn_layer(like: Tensor, classes: int, seed: int) -> nn.Linear:
     for parameter in linear.parameters():
         nn.init.uniform_(parameter, -(features**-0.5), features**-0.5, generator=generator)
     return linear.to(like.device, like.dtype)
-
-
-def mean_length(lengths: Sequence[int]) -> int:
-    """Samples of each clip of a task -> of all of them when it is evaluated: their mean, rounded, and one at least."""
-    if not len(lengths):
-        raise ValueError("there are no clips to take the mean length of; give the data of the task")
-    return max(1, round(sum(map(int, lengths)) / len(lengths)))
 
 
 def of_length(waves: Tensor, length: int) -> Tensor:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from byol import views
 from byol.data import Modality as Name
-from byol.data import Source
-from byol.encoders import Input
-from byol.modalities import images, recordings
+from byol.data import Source, Statistics
+from byol.encoders import AnyInput
+from byol.modalities import images, recordings, sounds
 from byol.views.changes import Change, Take
 
 Raw = NDArray[np.generic]  # (H, W, C)
@@ -41,11 +41,19 @@ class Modality(Protocol):
         """The named plan for these data; `takes`, `compiled` and `changes` as in `byol.views.load`."""
         ...
 
-    def visible(self, raw: Raw, input: Input | None) -> Raw:
-        """(H, W, C) -> the same as a person can look at it, (H', W', C'), in the range of the input."""
+    def measured(self, source: Source) -> Statistics:
+        """What the data are like: of what the networks see, before it is normalised."""
         ...
 
-    def seen(self, plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, seed: int, epoch: int, input: Input) -> Tensor:
+    def input_of(self, plan: views.Plan, source: Source, size: int, stats: Statistics) -> AnyInput:
+        """What an encoder sees at evaluation, when it is trained with this plan on views of that size."""
+        ...
+
+    def visible(self, raw: Raw, input: AnyInput | None) -> Raw:
+        """(H, W, C) -> the same as a person can look at it, (H', W', C'), in the range of an image's input, else in [0, 1]."""
+        ...
+
+    def seen(self, plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, seed: int, epoch: int, input: AnyInput) -> Tensor:
         """Samples of the source and their (B,) ids -> (V, B, C', H', W') in [0, 1]: their views, likewise."""
         ...
 
@@ -54,7 +62,7 @@ class Modality(Protocol):
         ...
 
 
-_ALL: Final[Mapping[Name, Modality]] = {"image": images, "recording": recordings}
+_ALL: Final[Mapping[Name, Modality]] = {"image": images, "recording": recordings, "sound": sounds}
 
 
 def of(name: Name) -> Modality:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol import views
-from byol.data import Source
-from byol.encoders import Input
+from byol.data import Source, Statistics, statistics
+from byol.encoders import AnyInput, Input
 from byol.views import Pipeline as Pipeline
 from byol.views import names as names
 from byol.views.changes import Change, Take
@@ -25,14 +25,28 @@ def plan(
     return views.load(name, size=size, channels=source.channels, compiled=compiled, takes=takes, **changes)  # type: ignore[arg-type]
 
 
-def visible(raw: Raw, input: Input | None) -> Raw:
+def measured(source: Source) -> Statistics:
+    """Of the values."""
+    return statistics(source)
+
+
+def input_of(plan: views.Plan, source: Source, size: int, stats: Statistics) -> Input:
+    """An image as the views show it, with the usual margin around the crop of evaluation, without enlarging what is smaller."""
+    resize = max(size, min(int(min(stats.height, stats.width)), round(size * 256 / 224)))
+    return Input(
+        channels=source.channels, size=size, mean=stats.mean, std=stats.std, low=float(stats.low), high=float(stats.high), resize=resize
+    )
+
+
+def visible(raw: Raw, input: AnyInput | None) -> Raw:
     """The image itself."""
     return raw
 
 
-def seen(plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, seed: int, epoch: int, input: Input) -> Tensor:
+def seen(plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, seed: int, epoch: int, input: AnyInput) -> Tensor:
     """(V, B, C, S, S): what the networks see, before it is normalised."""
     assert isinstance(plan, views.ViewPlan)
+    assert isinstance(input, Input)
     return plan.images(plan.host(raws, ids, seed, epoch), ids, seed, epoch, input)
 
 

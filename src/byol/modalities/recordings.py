@@ -12,7 +12,9 @@ from torch import Tensor
 
 from byol import views
 from byol.data import Source, load_memory, stretches
-from byol.encoders import Input
+from byol.encoders import AnyInput, Input
+from byol.modalities.images import input_of as input_of
+from byol.modalities.images import measured as measured
 from byol.views.changes import Change, Take
 from byol.views.recordings import Pipeline as Pipeline
 from byol.views.recordings import load
@@ -29,20 +31,22 @@ def plan(
     return load(name, *stretches(source), takes=takes, **changes)  # type: ignore[arg-type]  # names of settings, not of arguments
 
 
-def visible(raw: Raw, input: Input | None) -> Raw:
+def visible(raw: Raw, input: AnyInput | None) -> Raw:
     """(1, 1, neurons) -> (S, S, 1), grey."""
     x = torch.from_numpy(raw.astype(np.float32)).permute(2, 0, 1)[None]
-    if input is None:
+    if not isinstance(input, Input):
         return _folded(x)[0].permute(1, 2, 0).numpy()
     shown = _shown(input.normalise(input.scale(x)))[0].permute(1, 2, 0).numpy()
     found: Raw = input.low + (input.high - input.low) * shown
     return found
 
 
-def seen(plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, seed: int, epoch: int, input: Input) -> Tensor:
+def seen(plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, seed: int, epoch: int, input: AnyInput) -> Tensor:
     """(V, B, 1, S, S): the heat maps of the views, of which each may be of another bin nearby."""
     memory, _ = load_memory(source)
     assert memory is not None  # bins have one size
+    assert isinstance(plan, views.MemoryPlan)
+    assert isinstance(input, Input)
     return torch.stack([_shown(v) for v in plan.from_memory(torch.from_numpy(memory), ids, seed, epoch, input)])
 
 

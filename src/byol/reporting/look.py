@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from byol import encoders, exporting, modalities, rng
 from byol.data import Source, Unreadable, open_source
-from byol.encoders import Input
+from byol.encoders import AnyInput, Input, input_from_json
 from byol.evaluation.features import extract
 from byol.reporting.map import Flat, flatten
 from byol.reporting.pictures import RGB, Raw, limits, rgb, square
@@ -115,10 +115,10 @@ def _source(run: Run) -> tuple[Source, str]:
     )
 
 
-def _input(run: Run) -> Input | None:
+def _input(run: Run) -> AnyInput | None:
     """What the run's encoder sees; None where the plan cannot be understood."""
     try:
-        return Input.from_json(mapping(run.plan.get("input")))
+        return input_from_json(mapping(run.plan.get("input")))
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -133,11 +133,12 @@ def views_of(run: Run, shown: Sample) -> tuple[list[list[RGB]], int]:
     import torch
 
     try:
-        seen = Input.from_json(mapping(run.plan.get("input")))
+        seen = input_from_json(mapping(run.plan.get("input")))
+        size, bottom, top = (seen.size, seen.low, seen.high) if isinstance(seen, Input) else (seen.frames, 0.0, 1.0)
         settings = run.settings
         changes = mapping(run.plan.get("views"))
         modality = modalities.of(shown.data.modality)
-        plan = modality.plan(str(settings.get("views")), shown.data, seen.size, takes=None, compiled=None, changes=changes)  # type: ignore[arg-type]
+        plan = modality.plan(str(settings.get("views")), shown.data, size, takes=None, compiled=None, changes=changes)  # type: ignore[arg-type]
         images, places = list(shown.whole.values()), list(shown.whole)
         ids = torch.tensor([shown.ids[p] for p in places])
         seed = _whole(settings.get("seed")) or 0
@@ -148,9 +149,9 @@ def views_of(run: Run, shown: Sample) -> tuple[list[list[RGB]], int]:
     for n, raw in enumerate(images):
         image = modality.visible(raw, seen)
         low, high = limits(image)
-        between = ((low - seen.low) / (seen.high - seen.low), (high - seen.low) / (seen.high - seen.low))
+        stretch = ((low - bottom) / (top - bottom), (high - bottom) / (top - bottom))
         drawn = [np.moveaxis(v[n].numpy(), 0, 2) for epoch in epochs for v in epoch]
-        rows.append([square(rgb(image), 2 * PICTURE), *(square(rgb(d, between), 2 * PICTURE) for d in drawn)])
+        rows.append([square(rgb(image), 2 * PICTURE), *(square(rgb(d, stretch), 2 * PICTURE) for d in drawn)])
     return rows, len(plan.pipelines)
 
 

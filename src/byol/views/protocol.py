@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Plan(Protocol):
-    """As many views as pipelines; every number drawn is a pure function of (seed, epoch, view, sample id)."""
+    """What is known of every plan: as many views as pipelines; every number drawn is a pure function of (seed, epoch, view, sample id)."""
 
     @property
     def pipelines(self) -> Sequence[DataclassInstance]:
@@ -31,6 +31,11 @@ class Plan(Protocol):
     def describe(self) -> list[str]:
         """What each view does, in words, at most 80 columns a line."""
         ...
+
+
+@runtime_checkable
+class MemoryPlan(Plan, Protocol):
+    """One for samples that are all in memory."""
 
     def from_memory(self, samples: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> tuple[Tensor, ...]:
         """All samples (N, C, H, W), raw, on any device; (B,) ids on the CPU -> V views (B, C, S, S) there, float32, normalised."""

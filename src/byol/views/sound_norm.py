@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from byol import dist
-from byol.views.logmel import EPS, LogMel
+from byol.logmel import EPS, LogMel
 
 SAMPLE = 10_000  # windows that the statistics are of at most, as in BYOL-A's second version
 

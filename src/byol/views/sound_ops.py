@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from byol.views.logmel import EPS
+from byol.logmel import EPS
 
 _A = -0.75  # of the cubic kernel, as torch and OpenCV have it
 

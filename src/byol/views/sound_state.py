@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from byol import dist
-from byol.views.logmel import EPS
+from byol.logmel import EPS
 from byol.views.sound_norm import combined, moments
 
 

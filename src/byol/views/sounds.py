@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from byol import dist, rng
+from byol.logmel import FrontEnd, LogMel
 from byol.views import sound_ops
-from byol.views.logmel import FrontEnd, LogMel
 from byol.views.sound_norm import standardised
 from byol.views.sound_state import SoundState
 from byol.views.sound_words import describe
@@ -109,6 +109,16 @@ class SoundViews:
         if not self.samples:
             raise ValueError(f"seconds {pipeline.seconds} is less than a sample at {self.front.rate} Hz; give more")
         self.shape = (self.front.bands, self.front.frames(self.samples))  # of a view: F, T
+
+    @property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """The same for each view."""
+        return (self.pipeline,) * self.views
+
+    @property
+    def compiled(self) -> bool:
+        """Torch makes them."""
+        return False
 
     def state(self, statistics: tuple[float, float] | None = None) -> SoundState:
         """A new state for these views: an empty bank, and mean and deviation of the data where they are measured beforehand."""

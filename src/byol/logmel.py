@@ -49,6 +49,12 @@ class FrontEnd:
                 "give fewer bands or a longer fft"
             )
 
+    @classmethod
+    def at(cls, rate: int) -> FrontEnd:
+        """The same windows, hops and share of the frequencies at another rate: 64 ms, 10 ms, and up to 3,900 Hz at 8,000."""
+        window = 2 * round(0.032 * rate)
+        return cls(rate=rate, window=window, fft=window, hop=round(0.01 * rate), f_max=0.4875 * rate)
+
     def samples(self, seconds: float) -> int:
         """How many samples so many seconds are."""
         return round(self.rate * seconds)

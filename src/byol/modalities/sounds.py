@@ -1,0 +1,109 @@
+"""Sounds: windows of them as log-mel spectrograms. A picture has time to the right and pitch upwards; the lighter, the louder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from byol import dist, rng, views
+from byol.data import Source, Statistics, Unreadable, cut
+from byol.encoders import AnyInput, SoundInput, spectrogram
+from byol.logmel import FrontEnd
+from byol.views.changes import Change, Take
+from byol.views.sound_norm import statistics
+from byol.views.sounds import PLANS, SoundViews, load
+from byol.views.sounds import Pipeline as Pipeline
+
+Raw = NDArray[np.generic]
+MEASURED = 2_000  # windows that the statistics are of at most
+_BLACK, _WHITE = -2.0, 3.0  # deviations from the mean
+_SECONDS = 10  # of a sound that are shown at most
+
+
+def names() -> list[str]:
+    """BYOL-A's two versions."""
+    return list(PLANS)
+
+
+def plan(
+    name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, changes: Mapping[str, Change]
+) -> SoundViews:
+    """The named plan at the rate of the data; all views are made alike, and there is nothing to compile."""
+    if any(mild for _, mild in takes or ()):
+        raise ValueError(f"the views {name} of sound have no mild view, which this method takes; give another --method, such as byol")
+    return load(name, front=FrontEnd.at(source.rate), views=2 if takes is None else len(takes), **changes)  # type: ignore[arg-type]
+
+
+def measured(source: Source) -> Statistics:
+    """Of the log-mels of windows of 0.95 s, one of each sound, of at most MEASURED sounds drawn by a fixed seed."""
+    plan = load("byol-a-v1", front=FrontEnd.at(source.rate))
+    ids = rng.permuted(0, 0, len(source), torch.arange(min(MEASURED, len(source))), rng.STREAM_SAMPLE)
+    mean, std = statistics(_windows(source, plan, ids), plan.logmel)
+    frames = float(plan.shape[1])
+    return Statistics(mean=(mean,), std=(std,), low=0.0, high=1.0, height=frames, width=frames, count=len(ids))
+
+
+def _windows(source: Source, plan: SoundViews, ids: Tensor) -> Iterator[Tensor]:
+    """(B, samples) of the sounds that can be read; ValueError where none can."""
+    lengths = torch.from_numpy(source.headers.width[ids.numpy()].astype(np.int64))
+    starts = plan.windows(lengths, ids, 0, 0)
+    read, reason = 0, ""
+    for part in torch.split(torch.stack([ids, starts], 1), 64):
+        waves = []
+        for index, start in part.tolist():
+            try:
+                waves.append(source.window(index, start, plan.samples)[0, :, 0])
+            except Unreadable as error:
+                reason = reason or str(error)
+        read += len(waves)
+        if waves:
+            yield torch.from_numpy(np.stack(waves))
+    if not read:
+        raise ValueError(f"{source.spec}: none of {len(ids):,} sounds can be decoded (first: {reason}); byol doctor {source.spec} says why")
+
+
+def input_of(plan: views.Plan, source: Source, size: int, stats: Statistics) -> SoundInput:
+    """The spectrogram that the views are made of."""
+    assert isinstance(plan, SoundViews)
+    return SoundInput.of(plan.front, mean=stats.mean[0], std=stats.std[0], frames=plan.shape[1])
+
+
+def own_input(source: Source) -> SoundInput:
+    """What an encoder sees that no run has fixed."""
+    return input_of(load("byol-a-v1", front=FrontEnd.at(source.rate)), source, 0, measured(source))
+
+
+def visible(raw: Raw, input: AnyInput | None) -> Raw:
+    """(1, T, 1) -> (S, S, 1), grey: the sound, at most its first 10 s."""
+    seen = input if isinstance(input, SoundInput) else SoundInput(mean=-8.0, std=5.0)
+    wave = torch.from_numpy(raw[0, : _SECONDS * seen.rate, 0].astype(np.float32))[None]
+    return _square(seen.normalise(spectrogram(wave, seen)), seen.frames)[0].permute(1, 2, 0).numpy()
+
+
+def seen(plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, seed: int, epoch: int, input: AnyInput) -> Tensor:
+    """(V, B, 1, S, S): the views, with these sounds themselves in the bank that is mixed in from."""
+    assert isinstance(plan, SoundViews)
+    assert isinstance(input, SoundInput)
+    starts = plan.windows(torch.tensor([raw.shape[1] for raw in raws]), ids, seed, epoch).tolist()
+    waves = torch.from_numpy(np.stack([cut(raw, at, plan.samples)[0, :, 0] for raw, at in zip(raws, starts, strict=True)]))
+    state = plan.state((input.mean, input.std))
+    with dist.apart():  # the first of several processes looks at them alone
+        plan.device(waves, ids, seed, epoch, state)
+        made = plan.device(waves, ids, seed, epoch, state)
+    return torch.stack([_square(view, max(plan.shape)) for view in made])
+
+
+def note(source: Source) -> str:
+    """What a picture is."""
+    return "Each picture is a log-mel spectrogram: time to the right, pitch upwards; the lighter, the louder."
+
+
+def _square(x: Tensor, side: int) -> Tensor:
+    """(B, 1, F, T) normalised -> (B, 1, S, S) in [0, 1], low bands below."""
+    shown = ((x - _BLACK) / (_WHITE - _BLACK)).clamp(0, 1).flip(2)
+    return interpolate(shown, (side, side), mode="bilinear", antialias=True, align_corners=False)
