@@ -7,9 +7,7 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "byol"
 LEVEL = {
-    **dict.fromkeys(
-        ("rng", "files", "stored", "stopping", "allocator", "dist", "sync_norm", "replicas", "published", "asked"), 0
-    ),
+    **dict.fromkeys(("rng", "files", "stored", "stopping", "allocator", "dist", "sync_norm", "replicas", "published", "asked"), 0),
     **dict.fromkeys(("config", "losses", "views", "encoders", "data", "optim"), 1),
     "logmel": 0,
     "methods": 2,

@@ -1,0 +1,191 @@
+"""Sounds by the ordinary commands: made ones, tones of three pitches in noise, with their class as their folder."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from sound_files import write
+from test_dist import free_port
+from together import start
+
+import byol
+from byol import checkpoint, run
+from byol.cli import main
+from byol.config import Request
+from byol.data import open_source
+from byol.encoders import SoundInput
+from byol.logmel import FrontEnd, LogMel
+from byol.views import SoundViews
+
+SMALL = ("encoder=audio-small-c4-d16", "hidden=32", "dim=16", "memory=12", "seconds=0.2", "precision=fp32")
+CLASSES = {"low": 220, "middle": 660, "high": 1980}
+
+
+def tone(hertz, frames, rate, seed):
+    noise = np.random.default_rng(seed).standard_normal(frames)
+    return (0.4 * np.sin(2 * np.pi * hertz * np.arange(frames) / rate) + 0.05 * noise).astype(np.float32)
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    """36 sounds of 0.1 to 0.4 s, shorter and longer than a window."""
+    for n in range(36):
+        name, hertz = list(CLASSES.items())[n % 3]
+        frames = 1600 + 4800 * n // 36
+        write(tmp_path / "tones" / name / f"{n:02}.wav", rate=16_000, samples=tone(hertz, frames, 16_000, n))
+    return tmp_path / "tones"
+
+
+def train(data, out, **asked):
+    return byol.train(data, out, **{"epochs": 3, "batch_size": 8, "set": SMALL} | asked)
+
+
+class Stop:
+    def step(self, done):
+        if done == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def log(self, record): ...
+    def note(self, text): ...
+
+
+def weights(path):
+    return run.restored(path).state_dict()
+
+
+def same(one, two):
+    return all(torch.equal(one[key], two[key]) for key in one) and one.keys() == two.keys()
+
+
+def test_a_folder_of_sounds_is_known_by_itself_and_at_its_own_rate(sounds, tmp_path):
+    source = open_source(sounds)
+    assert (source.modality, len(source), source.rate, source.classes) == ("sound", 36, 16_000, ["high", "low", "middle"])
+    for n in range(3):
+        write(tmp_path / "telephone" / f"{n}.wav", frames=800, rate=8000)
+    low = open_source(tmp_path / "telephone")
+    assert (low.rate, low.headers.width.tolist()) == (8000, [800] * 3)
+    write(tmp_path / "telephone" / "3.wav", frames=800, rate=11_025)
+    assert open_source(tmp_path / "telephone").rate == 16_000
+
+
+def test_a_front_end_at_another_rate_has_the_same_windows_in_time():
+    assert FrontEnd.at(16_000) == FrontEnd()
+    low = FrontEnd.at(8000)
+    assert (low.window / 8000, low.hop / 8000, low.f_max / 4000) == (0.064, 0.01, 0.975)
+
+
+def test_statistics_are_those_of_one_window_of_every_sound(sounds):
+    session = run.prepare(Request(data=str(sounds), batch_size=8, set=SMALL))
+    assert isinstance(session.input, SoundInput)
+    plan, source = SoundViews("x", session.views.pipeline.__class__()), open_source(sounds)
+    starts = plan.windows(torch.from_numpy(source.headers.width.astype(np.int64)), torch.arange(36), 0, 0)
+    waves = np.stack([source.window(i, int(s), plan.samples)[0, :, 0] for i, s in enumerate(starts)])
+    x = LogMel()(torch.from_numpy(waves)).double()
+    assert session.input.mean == pytest.approx(float(x.mean()), abs=1e-4)
+    assert session.input.std == pytest.approx(float(x.std(correction=0)), abs=1e-4)
+
+
+@pytest.mark.parametrize("pre", ["given", "running"])
+def test_a_resumed_run_ends_in_the_weights_of_one_that_was_not_stopped(sounds, tmp_path, pre):
+    """The bank and the running statistics are in the checkpoint; workers read the same as threads do."""
+    asked = {"set": (*SMALL, f"pre={pre}")}
+    train(sounds, tmp_path / "whole", **asked)
+    assert train(sounds, tmp_path / "cut", watcher=Stop(), **asked).outcome.step == 5
+    assert byol.resume(tmp_path / "cut").outcome.ended == "finished"
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    if pre == "given":
+        train(sounds, tmp_path / "workers", workers=2, **asked)
+        assert same(weights(tmp_path / "whole"), weights(tmp_path / "workers"))
+
+
+def test_measuring_the_speed_leaves_the_run_as_it_would_be(sounds, tmp_path):
+    train(sounds, tmp_path / "one", epochs=1)
+    session = run.prepare(Request(data=str(sounds), batch_size=8, epochs=1, set=SMALL))
+    run.speed_of(session)
+    byol.api.begin(session, tmp_path / "two")
+    assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_what_the_views_remember_is_in_the_checkpoint(sounds, tmp_path):
+    train(sounds, tmp_path / "run", epochs=1)
+    state, counts = checkpoint._read(tmp_path / "run" / checkpoint.LAST)
+    assert counts.step == 4
+    assert int(state["views/count"]) == 12
+    assert int(state["views/pointer"]) == 4 * 2 * 8 % 12
+    assert torch.isfinite(state["views/bank"]).all()
+
+
+def test_two_processes_remember_what_one_does(sounds, tmp_path):
+    words = ["-m", "byol", "train", sounds, "--out", tmp_path / "two", "--epochs", "2", "--batch-size", "8", "--set", *SMALL]
+    assert [p.wait(240) for p in start(2, words, port=free_port())] == [0, 0]
+    train(sounds, tmp_path / "one", epochs=2)
+    states = [checkpoint._read(tmp_path / name / checkpoint.LAST)[0] for name in ("one", "two")]
+    for key in ("bank", "pointer", "count", "mean"):
+        torch.testing.assert_close(states[1][f"views/{key}"], states[0][f"views/{key}"], rtol=1e-5, atol=1e-5)
+
+
+def test_from_a_folder_to_a_report(sounds, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out, data = str(tmp_path / "run"), str(sounds)
+    train(sounds, out, epochs=1)
+    assert main(["evaluate", out, data, "--protocol", "knn", "sound-linear:repeats=2,epochs=5", "evar-linear:epochs=3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["evaluations"]
+    assert [s["name"] for s in found[0]["scores"]] == ["log-mel", "random audio-small-c4-d16", out]
+    assert found[0]["samples"] == "sounds"
+    assert any("mean length of 0.25 s" in note for note in found[0]["notes"])
+    assert main(["embed", out, data, "--out", "e.npz"]) == 0
+    assert main(["export", out, "--out", "e.safetensors"]) == 0
+    loaded = byol.load("e.safetensors")
+    stored, source = np.load("e.npz"), open_source(sounds)
+    length = round(source.headers.width.mean())
+    wave = source.window(7, 0, length)[0, :, 0]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(loaded.preprocess(wave))[0], torch.from_numpy(stored["features"][7]), atol=1e-4, rtol=1e-4)
+        assert loaded(loaded.preprocess(sounds / source.names[7])).shape == (1, 16)
+    assert main(["report", out]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "log-mel spectrogram" in page
+    assert "cannot be drawn" not in page
+    assert (tmp_path / "run" / "views.png").stat().st_size > 1000
+
+
+def test_the_doctor_speaks_of_sounds(sounds, capsys):
+    assert "36 sounds" in "\n".join(byol.doctor(sounds).lines())
+    assert main(["doctor", str(sounds), "--limit", "6"]) == 0
+    assert "Suggested: byol train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"image_size": 32}, "image_size=32 is for images, and these are sounds"),
+        ({"recipe": "imagenet-r50-100"}, "recipe imagenet-r50-100 is for images, and these data are sounds"),
+        ({"set": ("blur=0.5",)}, "--set blur: no such setting"),
+        ({"set": ("views=small",)}, "no view plan 'small'; there are: byol-a-v1, byol-a-v2"),
+        ({"set": ("view2.noise=0.5",)}, r"views of sound have no setting 'view2.noise'"),
+        ({"method": "myow"}, "no mild view"),
+    ],
+)
+def test_what_is_not_for_sounds_is_refused_in_one_sentence(sounds, asked, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        run.prepare(Request(data=str(sounds), **asked))
+    assert "\n" not in str(error.value)
+
+
+def test_evaluations_that_cannot_be_are_one_sentence(sounds, tmp_path):
+    with pytest.raises(ValueError, match=r"semi is for images, and .* has sounds; give knn, linear, sound-linear or evar-linear"):
+        byol.evaluate("random:audio-small-c4-d16", sounds, protocols=["semi"])
+    (found,) = byol.evaluate("random:small-w16", sounds, protocols=["knn"])  # a network for images sees a spectrogram as one
+    assert [s.name for s in found.scores] == ["log-mel", "random small-w16"]
+    (found,) = byol.evaluate("log-mel", sounds, protocols=["knn"])
+    assert found.scores[0].top1 > 0.5
+
+
+def test_the_recipes_of_the_papers_hold_their_values(sounds):
+    for version, lr in ((1, 3e-4), (2, 1e-4)):
+        plan = run.prepare(Request(data=str(sounds), recipe=f"byol-a-v{version}", batch_size=8, encoder="audio-small-c4-d16")).plan
+        s = plan.settings
+        assert (s.views, s.lr, s.epochs, s.weight_decay, plan.method["tau_base"]) == (f"byol-a-v{version}", lr, 100, 0.0, 0.99)
