@@ -189,3 +189,19 @@ def test_the_recipes_of_the_papers_hold_their_values(sounds):
         plan = run.prepare(Request(data=str(sounds), recipe=f"byol-a-v{version}", batch_size=8, encoder="audio-small-c4-d16")).plan
         s = plan.settings
         assert (s.views, s.lr, s.epochs, s.weight_decay, plan.method["tau_base"]) == (f"byol-a-v{version}", lr, 100, 0.0, 0.99)
+
+
+def test_a_named_set_is_tested_on_its_own_part(tmp_path):
+    """Spoken digits: takes 0 to 4 test, whoever speaks."""
+    for n in range(60):
+        digit, take = n % 3, n // 3
+        samples = tone(list(CLASSES.values())[digit] / 2, 1600, 8000, n)
+        write(tmp_path / "fsdd" / f"{digit}_{'jackson' if take % 2 == 0 else 'lucas'}_{take // 2}.wav", rate=8000, samples=samples)
+    data = f"fsdd:{tmp_path}"
+    source = open_source(data)
+    assert (len(source), source.rate, source.modality) == (30, 8000, "sound")
+    (found,) = byol.evaluate("random:audio-small-c4-d16", data, protocols=["knn:k=3"])
+    assert (found.train, found.test, found.samples) == (30, 30, "sounds")
+    assert [s.name for s in found.scores] == ["log-mel", "random audio-small-c4-d16"]
+    with pytest.raises(ValueError, match="fsdd is not in"):
+        open_source(f"fsdd:{tmp_path / 'elsewhere'}")

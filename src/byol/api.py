@@ -287,8 +287,13 @@ def evaluate(
 
 
 def _official_test(data: str, source: datas.Source, limit: int | None) -> datas.Source | None:
-    """The test images of a set that has its own."""
-    return None if source.official is None else datas.open_transfer(data, "test", limit=limit)
+    """The test part of a set that has its own."""
+    if source.official is None or source.official.folds is not None:
+        return None
+    if source.modality == "sound":
+        name, _, folder = data.partition(":")
+        return datas.open_sound_set(name, Path(folder).expanduser(), "test", rate=source.rate, limit=limit)
+    return datas.open_transfer(data, "test", limit=limit)
 
 
 def evaluate_dense(

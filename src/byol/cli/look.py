@@ -79,7 +79,7 @@ def data() -> dict[str, str]:
     """Data sets by name."""
     from byol import data as datas
 
-    return datas.names() | datas.transfer_names()
+    return datas.names() | datas.transfer_names() | datas.sound_set_names()
 
 
 def views() -> dict[str, str]:

@@ -17,6 +17,7 @@ from byol.data.lists import open_list
 from byol.data.named import known, names, open_named
 from byol.data.recordings import is_recording, open_recording
 from byol.data.shards import is_shards, open_shards
+from byol.data.sound_sets import is_sound_set, open_set_at_own_rate
 from byol.data.sounds import is_sounds, open_at_own_rate
 from byol.data.source import Pixels, Progress, Source, shown
 from byol.data.transfer_sets import is_transfer, open_transfer
@@ -40,7 +41,8 @@ def open_source(
 
     Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
     each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
-    `download`; NAME:FOLDER is a set of `transfer_sets`, its training and validation images. What is known of a large folder
+    `download`; NAME:FOLDER is a set of `transfer_sets` or `sound_sets`, its
+    training and validation part. What is known of a large folder
     from the last time is used while the folder looks unchanged (data.index); `fresh` reads it anew. progress(done, total) is
     called while headers are read, before with a total of 0 while files are listed.
     """
@@ -52,6 +54,9 @@ def open_source(
     path = Path(spec).expanduser()
     if is_transfer(text) and not path.exists():
         return open_transfer(text, limit=limit, progress=progress)
+    if is_sound_set(text) and not path.exists():
+        name, _, folder = text.partition(":")
+        return open_set_at_own_rate(name, Path(folder).expanduser(), limit=limit, progress=progress)
     if is_shards(text, path):
         return open_shards(text, limit=limit, fresh=fresh, progress=progress)
     if is_sounds(path):

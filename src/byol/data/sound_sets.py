@@ -16,7 +16,7 @@ from byol.data.labels import Labels
 from byol.data.sound_clips import Cuts, EncodedClips, header_of
 from byol.data.sound_lists import SPLITS, Listed
 from byol.data.sound_reader import SoundReader
-from byol.data.sounds import RATE, sound_source
+from byol.data.sounds import LOW, RATE, is_low, sound_source
 from byol.data.source import Ids, Metric, Official, Progress, Source, shown
 
 
@@ -124,6 +124,12 @@ def open_sound_set(
     rows = _rows_of(name, known, found, part)
     spec = f"{name}:{folder}" + (" test" if part == "test" else "")
     return limited(_source(spec, known, found, rows, rate, progress), limit)
+
+
+def open_set_at_own_rate(name: str, folder: Path, *, limit: int | None = None, progress: Progress | None = None) -> Source:
+    """The part that trains and validates, at the rate that `sounds.open_at_own_rate` takes."""
+    source = open_sound_set(name, folder, limit=limit, progress=progress)
+    return open_sound_set(name, folder, rate=LOW, limit=limit, progress=progress) if is_low(source) else source
 
 
 def _root(name: str, known: SoundSet, folder: Path) -> Path:

@@ -67,10 +67,13 @@ def open_sounds(
 def open_at_own_rate(spec: str, path: Path, *, limit: int | None = None, fresh: bool = False, progress: Progress | None = None) -> Source:
     """As `open_sounds`, at LOW Hz where no sound has more: at twice the rate half of the mel bands would be empty."""
     source = open_sounds(spec, path, limit=limit, fresh=fresh, progress=progress)
+    return open_sounds(spec, path, rate=LOW, limit=limit, progress=progress) if is_low(source) else source
+
+
+def is_low(source: Source) -> bool:
+    """Whether no sound has more than LOW Hz as it is stored."""
     stored = [int(kind.colour.partition(" ")[0].replace(",", "")) for kind in source.headers.kinds]
-    if max(stored, default=RATE) > LOW:
-        return source
-    return open_sounds(spec, path, rate=LOW, limit=limit, progress=progress)
+    return max(stored, default=RATE) <= LOW
 
 
 def is_sounds(path: Path) -> bool:

@@ -183,7 +183,9 @@ def _usable(probes: Sequence[Probe], labels: Sequence[float], train: Source, tes
         raise ValueError(f"{others}: one cannot be tested on the other; give a recording of the same neurons")
     if several(train) is None:
         return
-    what = f"the images of {train.spec} have several classes"
+    what = f"the {train.words.many} of {train.spec} have several classes"
+    if train.modality == "sound":
+        raise ValueError(f"{what}, which no protocol for sounds predicts; give data of one class each")
     if other := next((p.name for p in probes if not isinstance(p, Transfer)), None):
         raise ValueError(f"{what}, which {other} cannot predict; give --protocol transfer")
     if set(labels) != {1.0}:
@@ -193,10 +195,14 @@ def _usable(probes: Sequence[Probe], labels: Sequence[float], train: Source, tes
 
 
 def _heard(source: Source, samples: int | None) -> list[str]:
-    """A note on how much of a sound is heard."""
-    if samples is None or int(np.ptp(source.headers.width)) == 0:
+    """Notes on how much of a sound is heard, and on folds."""
+    if samples is None:
         return []
-    return [f"every sound is cut, or followed by silence, to the mean length of {samples / source.rate:.2f} s"]
+    folds = source.official is not None and source.official.folds is not None
+    notes = ["the official folds are not used here: a part of whole groups tests once"] if folds else []
+    if int(np.ptp(source.headers.width)) == 0:
+        return notes
+    return [*notes, f"every sound is cut, or followed by silence, to the mean length of {samples / source.rate:.2f} s"]
 
 
 def _needs_images(probe: Probe) -> bool:
