@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 from sound_files import write
 from test_dist import free_port
@@ -17,6 +18,7 @@ from byol.cli import main
 from byol.config import Request
 from byol.data import open_source
 from byol.encoders import SoundInput
+from byol.evaluation.baselines import mfcc
 from byol.logmel import FrontEnd, LogMel
 from byol.views import SoundViews
 
@@ -133,7 +135,7 @@ def test_from_a_folder_to_a_report(sounds, tmp_path, capsys, monkeypatch):
     train(sounds, out, epochs=1)
     assert main(["evaluate", out, data, "--protocol", "knn", "sound-linear:repeats=2,epochs=5", "evar-linear:epochs=3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])["evaluations"]
-    assert [s["name"] for s in found[0]["scores"]] == ["log-mel", "random audio-small-c4-d16", out]
+    assert [s["name"] for s in found[0]["scores"]] == ["log-mel", "mfcc", "random audio-small-c4-d16", out]
     assert found[0]["samples"] == "sounds"
     assert any("mean length of 0.25 s" in note for note in found[0]["notes"])
     assert main(["embed", out, data, "--out", "e.npz"]) == 0
@@ -179,7 +181,7 @@ def test_evaluations_that_cannot_be_are_one_sentence(sounds, tmp_path):
     with pytest.raises(ValueError, match=r"semi is for images, and .* has sounds; give knn, linear, sound-linear or evar-linear"):
         byol.evaluate("random:audio-small-c4-d16", sounds, protocols=["semi"])
     (found,) = byol.evaluate("random:small-w16", sounds, protocols=["knn"])  # a network for images sees a spectrogram as one
-    assert [s.name for s in found.scores] == ["log-mel", "random small-w16"]
+    assert [s.name for s in found.scores] == ["log-mel", "mfcc", "random small-w16"]
     (found,) = byol.evaluate("log-mel", sounds, protocols=["knn"])
     assert found.scores[0].top1 > 0.5
 
@@ -202,6 +204,13 @@ def test_a_named_set_is_tested_on_its_own_part(tmp_path):
     assert (len(source), source.rate, source.modality) == (30, 8000, "sound")
     (found,) = byol.evaluate("random:audio-small-c4-d16", data, protocols=["knn:k=3"])
     assert (found.train, found.test, found.samples) == (30, 30, "sounds")
-    assert [s.name for s in found.scores] == ["log-mel", "random audio-small-c4-d16"]
+    assert [s.name for s in found.scores] == ["log-mel", "mfcc", "random audio-small-c4-d16"]
     with pytest.raises(ValueError, match="fsdd is not in"):
         open_source(f"fsdd:{tmp_path / 'elsewhere'}")
+
+
+def test_cepstral_coefficients_are_scipys():
+    x = torch.randn(2, 1, 64, 5)
+    c = scipy.fft.dct(x[:, 0].double().numpy(), axis=1, norm="ortho")[:, :20]
+    ours = mfcc(SoundInput(mean=-3.0, std=2.0)).eval()(x)
+    np.testing.assert_allclose(ours, np.concatenate([c.mean(2), c.std(2)], 1), atol=1e-5)

@@ -254,7 +254,8 @@ def evaluate(
     twin = encoders.random_twin(subject, seed=seed) if baselines and subject is not None else None
     if baselines and subject is not None:
         drawn = [(f"random {subject.name}", twin)] if twin and not name.startswith("random ") else []
-        subjects = [(evaluation.RAW[source.modality], None), *drawn, *subjects]
+        more = [("mfcc", evaluation.mfcc(subject.input))] if isinstance(subject.input, encoders.SoundInput) else []
+        subjects = [(evaluation.RAW[source.modality], None), *more, *drawn, *subjects]
     place = runs.find_device(device)
     with dist.joined(place):
         results = evaluation.evaluate(

@@ -2,6 +2,7 @@
 
 from byol.evaluation import splits as splits
 from byol.evaluation.baselines import RAW as RAW
+from byol.evaluation.baselines import mfcc as mfcc
 from byol.evaluation.baselines import pixels as pixels
 from byol.evaluation.evaluate import evaluate as evaluate
 from byol.evaluation.features import BATCH as BATCH

@@ -15,6 +15,7 @@ from byol.encoders import AnyInput, Encoder, Input, SoundInput
 from byol.logmel import FrontEnd
 
 LARGEST = 32  # pixels
+CEPSTRAL: Final = 20  # coefficients
 # What raw data are called, by what a sample is.
 RAW: Final[Mapping[str, str]] = {"image": "pixels", "recording": "counts", "sound": "log-mel"}
 
@@ -33,11 +34,31 @@ class Shrink(nn.Module):
 
 
 class OverTime(nn.Module):
-    """(B, 1, F, T) -> (B, 2 F): the mean and the deviation over time of each band."""
+    """(B, 1, F, T) -> (B, 2 F): the mean and the deviation over time of each band, or of K sums of them: (B, 2 K)."""
+
+    sums: Tensor | None  # (K, F)
+
+    def __init__(self, sums: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("sums", sums)
 
     def forward(self, x: Tensor) -> Tensor:
-        std, mean = torch.std_mean(x[:, 0], dim=2, correction=0)
+        x = x[:, 0] if self.sums is None else self.sums @ x[:, 0]
+        std, mean = torch.std_mean(x, dim=2, correction=0)
         return torch.cat([mean, std], 1)
+
+
+def mfcc(input: SoundInput) -> Encoder:
+    """The encoder whose features are the mean and deviation over time of the first CEPSTRAL coefficients of the log-mels.
+
+    These are their cosine transform over the bands (DCT-II, orthonormal).
+    """
+    kept = min(CEPSTRAL, input.bands)
+    k, f = torch.arange(kept, dtype=torch.float64)[:, None], torch.arange(input.bands, dtype=torch.float64)
+    sums = torch.cos(torch.pi * k * (f + 0.5) / input.bands) * (2 / input.bands) ** 0.5
+    sums[0] *= 0.5**0.5
+    plain = replace(input, mean=0.0, std=1.0)
+    return Encoder(OverTime(sums.float()), dim=2 * kept, input=plain, name="mfcc", custom=True)
 
 
 def raw(input: AnyInput) -> Encoder:
@@ -64,5 +85,5 @@ def plain_input(source: Source) -> AnyInput:
 
 
 def is_baseline(name: str) -> bool:
-    """True for the names of baselines: `pixels`, `counts`, `log-mel` and `random ARCHITECTURE`."""
-    return name in RAW.values() or name.startswith(("random ", "random:"))
+    """True for the names of baselines: `pixels`, `counts`, `log-mel`, `mfcc` and `random ARCHITECTURE`."""
+    return name in (*RAW.values(), "mfcc") or name.startswith(("random ", "random:"))
