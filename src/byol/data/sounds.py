@@ -67,7 +67,7 @@ def open_sounds(
 def open_at_own_rate(spec: str, path: Path, *, limit: int | None = None, fresh: bool = False, progress: Progress | None = None) -> Source:
     """As `open_sounds`, at LOW Hz where no sound has more: at twice the rate half of the mel bands would be empty."""
     source = open_sounds(spec, path, limit=limit, fresh=fresh, progress=progress)
-    return open_sounds(spec, path, rate=LOW, limit=limit, progress=progress) if is_low(source) else source
+    return open_sounds(spec, path, rate=LOW, limit=limit, fresh=fresh, progress=progress) if is_low(source) else source
 
 
 def is_low(source: Source) -> bool:
@@ -89,7 +89,7 @@ def is_sounds(path: Path) -> bool:
 
 def _first_names(path: Path) -> Iterator[str]:
     if path.is_dir():
-        return islice((name for _, _, names in os.walk(path) for name in names), _MANY)
+        return islice(_names_below(path), _MANY)
     if not path.is_file():
         return iter(())
     if is_archive(path):
@@ -99,6 +99,21 @@ def _first_names(path: Path) -> Iterator[str]:
     if head.startswith(b"PAR1"):
         return islice(iter(listed(str(path), path)[0].names), _MANY)
     return iter(re.split(r"[\s,;]+", head.decode("utf-8", "replace")))
+
+
+def _names_below(folder: Path) -> Iterator[str]:
+    """Of the files at any depth; of a folder with a million of them no more is listed than is asked for."""
+    folders = [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        yield entry.name
+        except OSError:  # opening the data says so
+            continue
 
 
 def sound_source(
