@@ -191,10 +191,12 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(photos, tmp_path, asked,
 
 
 def test_every_recipe_resolves_and_says_why(photos):
-    from byol import recipes, views
+    from byol import modalities, recipes
 
-    facts = recipes.Facts(images=50_000, short_side=256, device="cpu", cores=2, bf16_gain=1.0, classes=10)
     for name, recipe in recipes.every().items():
+        kind = "sound" if name in recipes.OF_SOUND else "image"
+        facts = recipes.Facts(images=50_000, short_side=256, device="cpu", cores=2, bf16_gain=1.0, classes=10, modality=kind)
+        views = modalities.of(kind)
         options = byol.methods.load(recipe.method).Config
         request = config.Request(data="x", recipe=name, method=recipe.method)
         plan = recipes.resolve(request, facts, options, views.Pipeline, views.names())
