@@ -142,7 +142,7 @@ def from_files(size: Size) -> dict[str, float]:
 
 def looked(source: Source, input: Input) -> None:
     """All that features() does before the network."""
-    for _, images in _batches(source, 16, {}):
+    for _, images in _batches(source, 16, {}, source.read):
         see(images, input, torch.device("cpu"))
 
 

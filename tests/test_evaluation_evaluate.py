@@ -231,7 +231,7 @@ def test_an_encoder_that_collapsed_scores_at_chance():
 
 
 def test_protocols_are_found_by_name_and_take_settings():
-    assert names() == ["knn", "linear", "linear-sgd", "semi", "finetune", "transfer", "reach", "state"]
+    assert names() == ["knn", "linear", "linear-sgd", "semi", "finetune", "transfer", "reach", "state", "sound-linear", "evar-linear"]
     assert load("knn:k=200,temperature=0.07") == Knn(k=200, temperature=0.07)
     assert load("knn:centred=true").describe() == "knn k=20 T=0.1, centred cosine"
     assert load("knn:temperature=none").describe() == "knn k=20 plain votes, cosine (pixels centred)"

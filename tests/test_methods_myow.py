@@ -192,7 +192,7 @@ def test_options_that_cannot_be_are_one_sentence(options, sentence):
 def test_a_stopped_run_goes_on_bit_for_bit_through_warm_up_and_ramp(tmp_path):
     asked = {"method": "myow", "encoder": "small-w8-n2", "limit": 128, "batch_size": 32, "epochs": 3, "precision": "fp32", "device": "cpu"}
     sets = ("hidden=16", "dim=8", "mined_hidden=16", "mined_dim=8", "log_steps=1", "neighbours=3", "mined_from=0.3", "mined_full=0.8",
-            "checkpoint_minutes=0")  # fmt: skip
+            "mined_weight=1", "checkpoint_minutes=0")  # fmt: skip
     whole, out = tmp_path / "whole", tmp_path / "run"
     for folder in (whole, out):
         byol.train("digits", folder, set=sets, **asked)
