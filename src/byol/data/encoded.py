@@ -176,7 +176,7 @@ def source_of(
     """
     headers = looked.headers
     if not (headers.kind >= 0).any():
-        raise ValueError(_nothing(spec, blobs, looked.bad, skipped, ignored))
+        raise ValueError(nothing(spec, blobs, looked.bad, skipped, ignored))
     channels, dtype, notes = _agree(headers)
     fits = [_fits(k.channels, channels) for k in headers.kinds]
     usable = np.array([*fits, False])[headers.kind]  # a kind of -1 is the last of these
@@ -252,18 +252,20 @@ def _fits(channels: int, common: int) -> bool:
     return channels == common or (channels == 1 and common == 3)
 
 
-def _nothing(spec: str, blobs: Blobs, bad: dict[int, str], skipped: Sequence[Skipped], ignored: int) -> str:
-    """The sentence for data without any image."""
+def nothing(
+    spec: str, blobs: Blobs, bad: dict[int, str], skipped: Sequence[Skipped], ignored: int, *, what: str = "an image", give: str = GIVE
+) -> str:
+    """The sentence for data without any `what`; `give` says what to give instead."""
     total = len(blobs.names) + len(skipped) + ignored
     if not total:
-        return f"{spec} is empty. {GIVE}"
+        return f"{spec} is empty. {give}"
     if bad or skipped:
         first = Skipped(blobs.names[min(bad)], bad[min(bad)]) if bad else skipped[0]
-        what = f"{short(shown(first.name))}: {first.reason}"
-        return f"{spec} holds {total:,} files and none of them can be read as an image (first: {what}). {GIVE}"
+        worst = f"{short(shown(first.name))}: {first.reason}"
+        return f"{spec} holds {total:,} files and none of them can be read as {what} (first: {worst}). {give}"
     first_kind = f"{short(shown(blobs.names[0]))}, {kind_of(blobs, 0)}" if len(blobs.names) else "a hidden file"
-    one = "file and it is not an image" if total == 1 else "files and none of them is an image"
-    return f"{spec} holds {total:,} {one} (first: {first_kind}). {GIVE}"
+    one = f"file and it is not {what}" if total == 1 else f"files and none of them is {what}"
+    return f"{spec} holds {total:,} {one} (first: {first_kind}). {give}"
 
 
 def short(name: str) -> str:

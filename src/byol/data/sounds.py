@@ -16,7 +16,7 @@ from byol.data import sniff
 from byol.data.archive import first_names, is_archive, members_of
 from byol.data.arrays import keys_of
 from byol.data.compact import narrow
-from byol.data.encoded import Blobs, Files, Looked, compact, kind_of, limited, look, short
+from byol.data.encoded import Blobs, Files, Looked, compact, limited, look, nothing
 from byol.data.folder import files_of
 from byol.data.labels import Labels, from_folders
 from byol.data.lists import listed, taken
@@ -130,7 +130,7 @@ def sound_source(
     """Sound files and what a look at them found -> the source of those that can be read; `labels` gets the indices that are used."""
     used = np.flatnonzero(looked.headers.kind >= 0)
     if not len(used):
-        raise ValueError(_nothing(spec, blobs, looked.bad, skipped, ignored))
+        raise ValueError(nothing(spec, blobs, looked.bad, skipped, ignored, what="a sound", give=GIVE))
     whole = len(used) == len(blobs.names)
     names = blobs.names if whole else blobs.names.take(used)
     headers = looked.headers if whole else looked.headers.take(used)
@@ -159,17 +159,3 @@ def sound_source(
 
 def _by_folder(blobs: Blobs) -> Callable[[Ids], Labels]:
     return lambda used: from_folders(blobs.names if len(used) == len(blobs.names) else blobs.names.take(used))
-
-
-def _nothing(spec: str, blobs: Blobs, bad: dict[int, str], skipped: Sequence[Skipped], ignored: int) -> str:
-    """The sentence for data without any sound."""
-    total = len(blobs.names) + len(skipped) + ignored
-    if not total:
-        return f"{spec} is empty. {GIVE}"
-    if bad or skipped:
-        first = Skipped(blobs.names[min(bad)], bad[min(bad)]) if bad else skipped[0]
-        what = f"{short(shown(first.name))}: {first.reason}"
-        return f"{spec} holds {total:,} files and none of them can be read as a sound (first: {what}). {GIVE}"
-    first_kind = f"{short(shown(blobs.names[0]))}, {kind_of(blobs, 0)}" if len(blobs.names) else "a hidden file"
-    one = "file and it is not a sound" if total == 1 else "files and none of them is a sound"
-    return f"{spec} holds {total:,} {one} (first: {first_kind}). {GIVE}"
