@@ -459,7 +459,7 @@ def _embed_over_time(
     """One row for each moment of each sound of `mine`, written as they come."""
     over_time.Ear.of(network)  # before there is a file
     seconds = [math.ceil(width / source.rate) for width in mine.headers.width.tolist()]
-    sounds, vectors, done, skipped = 0, 0, 0, list[datas.Skipped]()
+    whole, vectors, done, total, skipped = 0, 0, 0, sum(seconds), list[datas.Skipped]()
     with (
         embeddings.timed_rows(out, network.dim, labelled=mine.labels is not None) as rows,
         frozen(network, torch.device(device)),
@@ -471,12 +471,12 @@ def _embed_over_time(
                     rows.add(name, None if mine.labels is None else _label(mine, i), times, features)
                     until = int(times[-1]) + hop
                     vectors += len(times)
-                    progress("Seconds of sound", done + until // 1000, sum(seconds))
-                sounds += 1
+                    progress("Seconds of sound", done + min(until // 1000, seconds[i]), total)
+                whole += 1
             except datas.Unreadable as error:
                 skipped.append(datas.Skipped(name, f"{error}" + (f"; only what is before {until:,} ms is in {out.name}" if until else "")))
             done += seconds[i]
-        embedded = _together(source, sounds, vectors, skipped)
+        embedded = _together(source, whole, vectors, skipped)
     dist.wait()
     return embedded
 
