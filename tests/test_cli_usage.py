@@ -20,7 +20,7 @@ FLAGS = {
     "--workers data encoder",
     "ablate": "--batch-size --device --encoder --epochs --image-size --jobs --json --limit --minutes --out --recipe --seed --seeds --set "
     "--test --values data name",
-    "embed": "--batch-size --device --devices --json --limit --out --precision data encoder",
+    "embed": "--batch-size --device --devices --hop --json --limit --out --precision data encoder",
     "export": "--json --network --out run",
     "report": "--json --out run",
     "list": "--json what",

@@ -148,7 +148,7 @@ def test_no_name_becomes_code(page):
     script = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
     policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
-    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert policy == f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     assert len(script) == 1 == sum(t == "script" for t, _ in page.tags)
     assert not [k for _, a in page.tags for k in a if k.startswith("on")]
     assert all(a["src"].startswith("data:image/") for t, a in page.tags if t == "img")

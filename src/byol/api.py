@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -11,13 +12,29 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
-from byol import checkpoint, contact_sheet, demonstration, dense, dist, encoders, evaluation, exporting, methods, reporting, stopping
+from byol import (
+    checkpoint,
+    contact_sheet,
+    demonstration,
+    dense,
+    dist,
+    embeddings,
+    encoders,
+    evaluation,
+    exporting,
+    methods,
+    over_time,
+    reporting,
+    stopping,
+)
 from byol import data as datas
 from byol import run as runs
 from byol.config import Request
 from byol.encoders import Encoder
+from byol.evaluation.features import frozen
 from byol.modalities import sounds
 from byol.run import Progress, Session
 from byol.training import Outcome, Watcher, fit
@@ -42,6 +59,7 @@ class Embedded:
 
     images: int  # or other samples
     skipped: list[datas.Skipped]  # files that could not be read
+    vectors: int  # one for each image, or of sounds one for every moment
     words: datas.Words = datas.WORDS["image"]
 
 
@@ -376,6 +394,7 @@ def embed(
     data: str | Path,
     out: str | Path,
     *,
+    hop: int | None = None,
     limit: int | None = None,
     device: str = "auto",
     precision: evaluation.Precision = "fp32",
@@ -384,40 +403,99 @@ def embed(
 ) -> Embedded:
     """Write the features of every image, with its name and its class if it has one, to .parquet, .npz or .npy.
 
+    With `hop`, of every sound those at 0, hop, 2 hop ... ms, to .parquet: a row for each, its time in the column time_ms.
     Several processes write one part each into a folder OUT, which reads as one table: .parquet only.
     """
+    if hop is not None:
+        over_time.check_hop(hop)
+        embeddings.check_timed_path(Path(out))
+        if batch_size != evaluation.BATCH:
+            raise ValueError(f"batch_size is {batch_size}, and with a hop sounds go through the network one by one; leave it out")
     place = runs.find_device(device)
     with dist.joined(place):
-        return _embed(encoder, data, exporting.part_of(Path(out)), limit, place, precision, batch_size, progress)
+        path = embeddings.part_of(Path(out))
+        source = datas.open_source(str(data), limit=limit)
+        if hop is not None and source.modality != "sound":
+            raise ValueError(f"{data} has {source.words.many}, and only sounds have a hop; leave it out")
+        _, network = encoder_for(encoder, source)
+        if network is None:
+            raise ValueError(f"{encoder} is a baseline of `evaluate` and has no encoder to embed with; give a run or a file")
+        mine = source.subset(np.arange(len(source))[dist.share(len(source))])
+        if hop is not None:
+            return _embed_over_time(network, source, mine, path, hop, place, precision, progress)
+        return _embed(network, source, mine, path, place, precision, batch_size, progress)
 
 
 def _embed(
-    encoder: str | Path | Encoder,
-    data: str | Path,
+    network: Encoder,
+    source: datas.Source,
+    mine: datas.Source,
     out: Path,
-    limit: int | None,
     device: str,
     precision: evaluation.Precision,
     batch_size: int,
     progress: Progress,
 ) -> Embedded:
-    source = datas.open_source(str(data), limit=limit)
-    _, network = encoder_for(encoder, source)
-    if network is None:
-        raise ValueError(f"{encoder} is a baseline of `evaluate` and has no encoder to embed with; give a run or a file")
-    mine = source.subset(np.arange(len(source))[dist.share(len(source))])
+    """One row for each sample of `mine`, the share of this process."""
     samples = evaluation.mean_length(source.headers.width) if source.modality == "sound" else None
     found = evaluation.features(network, mine, batch=batch_size, device=device, precision=precision, samples=samples, progress=progress)
-    names = [mine.names[i] for i in found.kept]
-    every = dist.from_all({"images": len(names), "skipped": [asdict(s) for s in found.skipped]})
-    images = sum(part["images"] for part in every)
-    skipped = [datas.Skipped(**s) for part in every for s in part["skipped"]]
-    if not images:
-        raise ValueError(f"{data}: none of its {len(skipped)} {source.words.many} can be read; run `byol doctor` on it to see why")
-    labels = None if mine.labels is None else [mine.classes[i] if i >= 0 else "" for i in mine.labels[found.kept]]
-    exporting.write_embeddings(out, names, found.x, labels)
+    embedded = _together(source, len(found.kept), len(found.kept), found.skipped)
+    labels = None if mine.labels is None else [_label(mine, int(i)) for i in found.kept]
+    embeddings.write_embeddings(out, [mine.names[i] for i in found.kept], found.x, labels)
     dist.wait()
-    return Embedded(images, [*source.skipped, *skipped], source.words)
+    return embedded
+
+
+def _embed_over_time(
+    network: Encoder,
+    source: datas.Source,
+    mine: datas.Source,
+    out: Path,
+    hop: int,
+    device: str,
+    precision: evaluation.Precision,
+    progress: Progress,
+) -> Embedded:
+    """One row for each moment of each sound of `mine`, written as they come."""
+    over_time.Ear.of(network)  # before there is a file
+    seconds = [math.ceil(width / source.rate) for width in mine.headers.width.tolist()]
+    whole, vectors, done, total, skipped = 0, 0, 0, sum(seconds), list[datas.Skipped]()
+    with (
+        embeddings.timed_rows(out, network.dim, labelled=mine.labels is not None) as rows,
+        frozen(network, torch.device(device)),
+    ):
+        for i, name in enumerate(mine.names):
+            until = 0
+            try:
+                for times, features in over_time.along(network, mine, i, hop, device=torch.device(device), precision=precision):
+                    rows.add(name, None if mine.labels is None else _label(mine, i), times, features)
+                    until = int(times[-1]) + hop
+                    vectors += len(times)
+                    progress("Seconds of sound", done + min(until // 1000, seconds[i]), total)
+                whole += 1
+            except datas.Unreadable as error:
+                skipped.append(datas.Skipped(name, f"{error}" + (f"; only what is before {until:,} ms is in {out.name}" if until else "")))
+            done += seconds[i]
+        embedded = _together(source, whole, vectors, skipped)
+    dist.wait()
+    return embedded
+
+
+def _label(source: datas.Source, index: int) -> str:
+    """The class of a sample, or nothing."""
+    assert source.labels is not None
+    return source.classes[source.labels[index]] if source.labels[index] >= 0 else ""
+
+
+def _together(source: datas.Source, samples: int, vectors: int, skipped: list[datas.Skipped]) -> Embedded:
+    """What all processes embedded; ValueError if that is nothing."""
+    every = dist.from_all({"samples": samples, "vectors": vectors, "skipped": [asdict(s) for s in skipped]})
+    left_out = [datas.Skipped(**s) for part in every for s in part["skipped"]]
+    count = sum(part["samples"] for part in every)
+    if not count:
+        many = source.words.many
+        raise ValueError(f"{source.spec}: none of its {len(left_out)} {many} can be read; run `byol doctor` on it to see why")
+    return Embedded(count, [*source.skipped, *left_out], sum(part["vectors"] for part in every), source.words)
 
 
 def export(encoder: str | Path | Encoder, out: str | Path, *, network: str = "online") -> Path:

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -43,6 +43,12 @@ def atomic(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_ending(path: Path, known: Sequence[str]) -> None:
+    """ValueError if the name ends in none of the known endings."""
+    if path.suffix.lower() not in known:
+        raise ValueError(f"{path} has {f'the ending {path.suffix!r}' if path.suffix else 'no ending'}; give one of {', '.join(known)}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,8 +1,7 @@
 """HEAR's interface (2021): the encoders of sound as its evaluation kit takes them, `byol.hear` being the name of the module.
 
-Timestamps lie every 40 ms from 0 on. What is embedded there is interpolated between the two nearest frames of features, each of which
-belongs to the middle of the frames of the spectrogram that it was made of: these are 40 ms apart in BYOL-A's second version, and
-80 ms in its first, which alone would be above the 50 ms that HEAR advises.
+Timestamps lie every 40 ms from 0 on, with what `byol.over_time` finds there: frames of features are 40 ms apart in BYOL-A's second
+version, and 80 ms in its first, which alone would be above the 50 ms that HEAR advises.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from byol import api, encoders
 from byol.encoders import Encoder, SoundInput
-from byol.encoders.audio import AudioNet
+from byol.over_time import Ear, interpolated, timestamps
 
 HOP = 40  # ms
 _TOGETHER = 64 * 10 * 16_000  # samples that are embedded at once: of an hour all activations would not fit anywhere
@@ -25,12 +24,9 @@ class HearModel(nn.Module):
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        if not isinstance(encoder.input, SoundInput) or not isinstance(encoder.net, AudioNet):
-            raise ValueError(f"{encoder.name} gives no features over time; give an encoder of sound, such as byol-a-v2")
+        self.ear = Ear.of(encoder)
         self.encoder = encoder.requires_grad_(False).eval()
-        self.input = encoder.input
-        self.net = encoder.net
-        self.sample_rate = encoder.input.rate
+        self.sample_rate = self.ear.input.rate
         self.scene_embedding_size = encoder.dim
         self.timestamp_embedding_size = encoder.dim
 
@@ -57,25 +53,9 @@ def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
 def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
     """(n, samples) in [-1, 1] at the model's rate -> (n, t, timestamp_embedding_size) float32, and (n, t) ms, the same for every sound."""
     parts = _frames(audio, model)
-    times = timestamps(audio.shape[1], model.sample_rate)
-    stride, hop = model.net.shape.stride, 1000 * model.input.hop / model.sample_rate
-    embedded = [interpolated(y, (times / hop - (stride - 1) / 2) / stride) for y in parts]
+    times = timestamps(audio.shape[1], model.sample_rate, HOP)
+    embedded = [interpolated(y, model.ear.places(times)) for y in parts]
     return torch.cat(embedded), times.float().to(audio.device).expand(len(audio), -1)
-
-
-def timestamps(samples: int, rate: int) -> Tensor:
-    """(t,) float64 ms: 0, HOP, 2 HOP ... up to the end of so many samples; each from its number, so that none drifts."""
-    return torch.arange(samples * 1000 // (rate * HOP) + 1, dtype=torch.float64) * HOP
-
-
-def interpolated(y: Tensor, at: Tensor) -> Tensor:
-    """(n, T, D), (t,) places between 0 and T - 1 -> (n, t, D), linear between neighbours; beyond an end what is there."""
-    at = at.clamp(0, y.shape[1] - 1)
-    low = at.floor().long()
-    high = (low + 1).clamp(max=y.shape[1] - 1)
-    share = (at - low).to(y)[:, None]
-    low, high = low.to(y.device), high.to(y.device)
-    return y[:, low] * (1 - share) + y[:, high] * share
 
 
 @torch.no_grad()
@@ -86,4 +66,4 @@ def _frames(audio: Tensor, model: HearModel) -> list[Tensor]:
     model.eval()  # HEAR does not ask for it, and dropout would make every answer another
     with torch.autocast(audio.device.type, enabled=False):
         parts = torch.split(audio.float(), max(1, _TOGETHER // max(1, audio.shape[1])))
-        return [model.net.frames(encoders.log_mel(part, model.input)).float() for part in parts]
+        return [model.ear.net.frames(encoders.log_mel(part, model.ear.input)).float() for part in parts]

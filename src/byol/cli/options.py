@@ -142,6 +142,7 @@ class Embed(Common):
     encoder: Annotated[str, Place(ENCODER, "ENCODER")]
     data: Annotated[str, Place(DATA, "DATA")]
     out: Annotated[Path, About("file to write: .parquet, .npz or .npy", "FILE")]
+    hop: Annotated[int | None, About("of sounds: a row for every MS milliseconds, with its time (.parquet)", "MS")] = None
     limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to compute features (default: auto)")] = "auto"
     devices: Annotated[int, About("processes that share the features (default: 1)", "N")] = 1

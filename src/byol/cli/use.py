@@ -114,6 +114,7 @@ def embed(options: Embed, screen: Screen) -> int:
         options.encoder,
         options.data,
         out,
+        hop=options.hop,
         limit=options.limit,
         device=options.device,
         precision=options.precision,
@@ -121,12 +122,17 @@ def embed(options: Embed, screen: Screen) -> int:
         progress=screen.progress,
     )
     screen.clear()
-    screen.say(f"{out}: {written.images:,} vectors, each with the name of its {written.words.one}")
+    if options.hop is None:
+        screen.say(f"{out}: {written.images:,} vectors, each with the name of its {written.words.one}")
+    else:
+        screen.say(
+            f"{out}: {written.vectors:,} vectors of {written.images:,} sounds, one every {options.hop} ms, each with its name and time_ms"
+        )
     if written.skipped:
         first = written.skipped[0]
         screen.tell(f"{len(written.skipped):,} files left out (first: {first.name}: {first.reason})", 2, "  ")
     screen.say(f"Next: {READ[out.suffix.lower()].format(out)}")
-    screen.result({"out": str(out), "images": written.images, "skipped": [asdict(s) for s in written.skipped]})
+    screen.result({"out": str(out), "images": written.images, "vectors": written.vectors, "skipped": [asdict(s) for s in written.skipped]})
     return 0
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from byol.files import write_text
+from byol.reporting.clips import Clips
 from byol.reporting.curves import curves, legend, timeline
 from byol.reporting.gallery import atlas, drawn_before, neighbours, views
 from byol.reporting.html import Markup, command, join, missing, tag
@@ -28,9 +29,10 @@ class Extent:
 
     images: int  # on the map, and searched for neighbours
     queries: int  # images whose neighbours are shown
+    sound: int = 2_500_000  # bytes of the page for clips of sounds
 
 
-ONE, MANY = Extent(1000, 12), Extent(400, 6)
+ONE, MANY = Extent(1000, 12), Extent(400, 6, 600_000)
 
 
 def write(runs: Sequence[Path], out: Path, progress: Progress = lambda what, done, total: None) -> None:
@@ -92,7 +94,7 @@ def _parts(run: Run, extent: Extent, progress: Progress) -> list[tuple[str, str,
     seen = _pictures(run, extent, progress)
     return [
         ("worth", "What the features are worth", worth(run)),
-        ("neighbours", "What looks alike to the network", seen["neighbours"]),
+        ("neighbours", f"What {'sounds' if run.words.one == 'sound' else 'looks'} alike to the network", seen["neighbours"]),
         ("map", "Map of the features", seen["map"]),
         ("health", "Health", timeline(run)),
         ("training", "Training", curves([run])),
@@ -119,7 +121,8 @@ def _pictures(run: Run, extent: Extent, progress: Progress) -> dict[str, Markup]
         found = look(run, shown, progress)
     except Missing as why:
         return parts | dict.fromkeys(("neighbours", "map"), missing(why.sentence, why.cure))
-    return parts | {"neighbours": join([*changed, neighbours(found, extent.queries)]), "map": atlas(found)}
+    clips = Clips(shown.source, extent.sound)
+    return parts | {"neighbours": join([*changed, neighbours(found, extent.queries, clips)]), "map": atlas(found, clips)}
 
 
 def _footer(runs: Sequence[Run]) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 
+from byol.reporting.clips import Clips
 from byol.reporting.html import Markup, join, number, percent, short, tag
 from byol.reporting.look import Features, Look, Sample
 from byol.reporting.map import cells, nearest, same_class
@@ -17,10 +18,11 @@ COLOURED = 10  # classes with a colour of their own
 _LARGEST = 4 << 20  # bytes of a picture that is taken over as it is
 
 
-def picture(image: RGB, name: str, class_: str = "") -> Markup:
-    """An image with its name; small ones keep their pixels visible."""
-    small = " pixels" if image.shape[0] < 64 else ""
-    return tag("img", src=encoded(image), alt=name, title=name, class_=(class_ + small).strip() or None, loading="lazy")
+def picture(image: RGB, name: str, hear: int | None = None) -> Markup:
+    """An image with its name; small ones keep their pixels visible. `hear`: the number of its clip."""
+    return tag(
+        "img", src=encoded(image), alt=name, title=name, class_="pixels" if image.shape[0] < 64 else None, loading="lazy", data_hear=hear
+    )
 
 
 def views(rows: list[list[RGB]], count: int, shown: Sample, run: Run) -> Markup:
@@ -64,8 +66,8 @@ def _joined(lines: list[str]) -> list[str]:
     return whole
 
 
-def neighbours(found: Look, queries: int) -> Markup:
-    """Some images, each with its nearest neighbours under the trained and under the random network."""
+def neighbours(found: Look, queries: int, clips: Clips) -> Markup:
+    """Some images, each with its nearest neighbours under the trained and under the random network; sounds can be heard."""
     chosen = _spread(found.sample, queries)
     ways: list[tuple[str, Features]] = [("trained", found.trained)]
     ways += [("random", found.random)] if found.random is not None else []
@@ -73,25 +75,26 @@ def neighbours(found: Look, queries: int) -> Markup:
     cards = []
     for q, place in enumerate(chosen):
         rows = [
-            _answer(found.sample, place, name, [int(i) for i in which[q]], [float(c) for c in cosines[q]])
+            _answer(found.sample, clips, place, name, [int(i) for i in which[q]], [float(c) for c in cosines[q]])
             for name, which, cosines in answers
         ]
         query = tag(
             "figure",
-            picture(found.sample.pictures[place], found.sample.source.names[place]),
+            picture(found.sample.pictures[place], found.sample.source.names[place], clips(place)),
             tag("figcaption", _caption(found.sample, place)),
         )
         cards.append(tag("div", query, tag("div", *rows, class_="answers"), class_="card"))
-    return join([_said(found), tag("div", *cards, class_="cards")])
+    return join([_said(found, clips), tag("div", *cards, class_="cards")])
 
 
-def _said(found: Look) -> Markup:
+def _said(found: Look, clips: Clips) -> Markup:
     n, s = len(found.sample.ids), found.sample
     twin = "; below it, the same network with random weights (seed 0)" if found.random is not None else ""
     many = s.data.words.many
     text = f"Left one of the {many}, right of it the {NEIGHBOURS} nearest of {number(n)} by the cosine of their features as seen from "
     text += f"the mean (below each) under the trained network ({found.encoder}){twin}. "
     text += f"The {number(n)} are drawn from all {number(s.total)} by a fixed seed." if n < s.total else f"These are all the {many}."
+    text += " A click on a picture plays its sound." if len(clips) else ""
     return join([tag("p", text, " ", s.note, class_="note"), _shares(found)])
 
 
@@ -111,21 +114,20 @@ def _shares(found: Look) -> Markup:
     return tag("p", start, " and ".join(said), " are of the same class. The labels had no part in the training.", class_="note")
 
 
-def _answer(shown: Sample, query: int, way: str, which: list[int], cosines: list[float]) -> Markup:
+def _answer(shown: Sample, clips: Clips, query: int, way: str, which: list[int], cosines: list[float]) -> Markup:
     labels = shown.source.labels
     figures = []
     for i, cosine in zip(which, cosines, strict=True):
         same = labels is not None and labels[i] >= 0 and labels[i] == labels[query]
         caption = tag("figcaption", f"{cosine:.3f}", *([tag("span", "✓", title="same class")] if same else []), data_cosine=repr(cosine))
-        figures.append(
-            tag("figure", picture(shown.pictures[i], f"{shown.source.names[i]}{_of(shown, i)}"), caption, class_="same" if same else None)
-        )
+        figures.append(tag("figure", picture(shown.pictures[i], _named(shown, i), clips(i)), caption, class_="same" if same else None))
     return tag("div", tag("span", way, class_="way"), *figures, class_="answer")
 
 
-def _of(shown: Sample, place: int) -> str:
+def _named(shown: Sample, place: int) -> str:
+    """The name, and the class if there is one."""
     name = _class(shown, place)
-    return f" ({name})" if name else ""
+    return shown.source.names[place] + (f" ({name})" if name else "")
 
 
 def _class(shown: Sample, place: int) -> str:
@@ -150,33 +152,42 @@ def _spread(shown: Sample, count: int) -> list[int]:
     return [place for _, _, place in sorted(turns)[:count]]
 
 
-def atlas(found: Look) -> Markup:
-    """The map: a picture where there is room for one, else a dot; the colour is the class."""
+def atlas(found: Look, clips: Clips) -> Markup:
+    """The map: a picture where there is room for one, else a dot; the colour is the class. Sounds with a picture can be heard."""
     s = found.sample
     colours = _colours(s)
     size = min(48, max(p.shape[0] for p in s.pictures))
     uri, columns = sheet([square(p, size, grow=True) for p in s.pictures])
     rows = -(-len(s.pictures) // columns)
     framed = cells(found.flat, COLUMNS)
+    for i in _evenly(list(framed)):
+        clips(i)
     points = []
     for i, (x, y) in enumerate(found.flat.xy):
         u, v = framed.get(i, (x, y))
         at = _percent(i % columns, columns), _percent(i // columns, rows)
         style = f"--x:{short(100 * x)}%;--y:{short(100 * y)}%;--u:{short(100 * u)}%;--v:{short(100 * v)}%;--p:{at[0]}% {at[1]}%"
-        points.append(
-            tag("i", title=f"{s.source.names[i]}{_of(s, i)}", style=style, class_=f"k{colours[i]}" + (" framed" if i in framed else ""))
-        )
+        kind = f"k{colours[i]}" + (" framed" if i in framed else "")
+        points.append(tag("i", title=_named(s, i), style=style, class_=kind, data_hear=clips.has(i)))
     frame = (
         f"--sheet:url({uri});--size:{columns * 100}% {rows * 100}%;--cell:{short(100 / COLUMNS)}%;aspect-ratio:{short(found.flat.aspect)}"
     )
-    shape = tag("div", *points, class_="map" + (" pixels" if size < 32 else ""), style=frame, role="img", aria_label=_spoken(found))
+    kind = "map" + (" pixels" if size < 32 else "") + (" heard" if len(clips) else "")
+    # An image has no parts that could be pressed.
+    shape = tag("div", *points, class_=kind, style=frame, role="group" if len(clips) else "img", aria_label=_spoken(found))
     switch = tag("label", tag("input", type="checkbox", class_="dots"), " dots")
     return join(
         [
-            tag("p", _words(found), " ", s.note, class_="note"),
+            tag("p", _words(found), " ", s.note, " ", clips.said(), class_="note"),
             tag("div", tag("div", _legend(s, colours), switch, class_="bar-over"), shape, class_="atlas"),
+            clips.listed({i: _named(s, i) for i in range(len(s.ids))}),
         ]
     )
+
+
+def _evenly(places: list[int]) -> list[int]:
+    """The same in an order whose beginning is spread over all of them, for what may run out."""
+    return [place for first in range(8) for place in places[first::8]]
 
 
 def _percent(index: int, count: int) -> str:

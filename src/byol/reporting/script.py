@@ -97,6 +97,51 @@ theme.addEventListener('click', () => {
   const dark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
   root.dataset.theme = dark ? 'light' : 'dark';
 });
+const player = new Audio(), pictures = [...document.querySelectorAll('[data-hear]')];
+let playing = null;
+function quiet() {
+  player.pause();
+  if (playing) playing.classList.remove('playing');
+  playing = null;
+}
+function hear(picture) {
+  const again = playing === picture;
+  quiet();
+  if (again) return;
+  const page = picture.closest('article') || document;
+  player.src = page.querySelector(`audio[data-clip="${picture.dataset.hear}"]`).src;
+  playing = picture;
+  picture.classList.add('playing');
+  player.play().catch(() => { if (playing === picture) quiet(); });
+}
+player.addEventListener('ended', quiet);
+function beside(picture, dx, dy) {
+  const middle = e => { const b = e.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]; };
+  const [x, y] = middle(picture), others = [...picture.closest('.map, .cards').querySelectorAll('[data-hear]')];
+  const far = others.filter(o => o !== picture && o.getClientRects().length).map(o => {
+    const [u, v] = middle(o), ahead = (u - x) * dx + (v - y) * dy, aside = Math.abs((u - x) * dy) + Math.abs((v - y) * dx);
+    return [ahead < 1 || aside > 2 * ahead ? Infinity : ahead + 2 * aside, o];
+  });
+  const [best, found] = far.reduce((a, b) => b[0] < a[0] ? b : a, [Infinity, null]);
+  return best < Infinity ? found : null;
+}
+for (const picture of pictures) {
+  const group = picture.closest('.map, .cards');
+  picture.setAttribute('role', 'button');
+  picture.tabIndex = picture === group.querySelector('img[data-hear], .framed[data-hear]') ? 0 : -1;
+  picture.addEventListener('click', () => hear(picture));
+  picture.addEventListener('keydown', e => {
+    const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[e.key];
+    const next = step && beside(picture, ...step);
+    if (step || e.key === 'Enter' || e.key === ' ') e.preventDefault();
+    if (e.key === 'Enter' || e.key === ' ') hear(picture);
+    if (next) {
+      picture.tabIndex = -1;
+      next.tabIndex = 0;
+      next.focus();
+    }
+  });
+}
 let closed = [];
 addEventListener('beforeprint', () => {
   closed = [...document.querySelectorAll('details:not([open])')];

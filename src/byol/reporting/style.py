@@ -151,10 +151,18 @@ img.drawn{width:auto;max-width:100%;aspect-ratio:auto}
 .atlas:has(.dots:checked) .map i{
   display:block;left:var(--x);top:var(--y);width:7px;height:7px;border-radius:50%;box-shadow:none;background-size:0 0;
 }
-.map i:hover,.atlas:has(.dots:checked) .map i:hover{
+.map i:hover,.map i:focus-visible,.map i.playing,
+.atlas:has(.dots:checked) .map i:is(:hover,:focus-visible,.playing){
   width:96px;height:96px;border-radius:6px;z-index:2;background-image:var(--sheet);background-size:var(--size);
   box-shadow:0 0 0 3px var(--c),0 6px 24px #0006;
 }
+.map.heard i:not([data-hear]){opacity:.45}
+[role=button]{cursor:pointer}
+img:focus-visible,.map i:focus-visible{outline:3px solid var(--ink);outline-offset:2px}
+img.playing,.map i.playing{outline:3px solid var(--accent);outline-offset:2px}
+.clips ul{list-style:none;padding:0;margin:8px 0;columns:auto 320px;column-gap:28px}
+.clips li{display:flex;align-items:center;gap:10px;font-size:13.5px;break-inside:avoid;overflow-wrap:anywhere}
+.clips audio{width:120px;height:32px;flex:none}
 KEYS
 .copyable{position:relative}
 pre{margin:0;overflow-x:auto}
@@ -179,7 +187,7 @@ footer{margin-top:56px;border-top:1px solid var(--faint);padding-top:10px}
   .answer{gap:4px}
   .card figcaption{font-size:10px}
   .map i{width:4px;height:4px}
-  .map i.framed{box-shadow:0 0 0 1px var(--c);width:calc(var(--cell) - 1px)}
+  .map i.framed:not(:hover,:focus-visible,.playing){box-shadow:0 0 0 1px var(--c);width:calc(var(--cell) - 1px)}
   .facts{grid-template-columns:1fr 1fr;gap:14px 18px}
   .facts dd{font-size:17px}
 }
@@ -195,7 +203,7 @@ footer{margin-top:56px;border-top:1px solid var(--faint);padding-top:10px}
   :root{--paper:#fff}
   body{font-size:11pt}
   main{max-width:none;padding:0}
-  nav,button,.atlas label{display:none!important}
+  nav,button,.atlas label,.clips{display:none!important}
   .cards{grid-template-columns:1fr 1fr}
   h2{break-after:avoid}
   .copyable pre{max-height:none}

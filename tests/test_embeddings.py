@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from byol.exporting import write_embeddings
+from byol.embeddings import write_embeddings
 
 NAMES = ["b/1.png", 'a, "quoted"\n.png', "ß.png"]
 FEATURES = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
