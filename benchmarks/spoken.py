@@ -25,7 +25,7 @@ from measure import finish, table
 
 import byol
 
-PROTOCOLS = ("knn", "linear")
+PROTOCOLS = ("knn:k=5", "linear")
 SHARES = (0.01, 0.1, 1.0)
 HELD_OUT = 2  # speakers
 Row = dict[str, object]

@@ -122,16 +122,23 @@ def _auto_recordings(facts: Facts) -> Choices:
     return c
 
 
+BYOL_A_FRAMES = 96  # of its 0.95 s, one every 10 ms
+
+
 def _auto_sounds(facts: Facts) -> Choices:
     """BYOL-A's views and optimiser; network and length of the run as for images of this size."""
     size = facts.short_side  # frames of a view
     if facts.image_size not in (None, size):
         raise ValueError(f"image_size={facts.image_size} is for images, and these are sounds; leave it out, or give --set seconds=...")
     c = Choices(expected="no published number: derived for this data")
-    c.put(f"frames of a window of 0.95 s; --set seconds=... takes others than {size}", image_size=size)
+    c.put(f"frames of a window; --set seconds=... takes others than {size}", image_size=size)
+    if size < BYOL_A_FRAMES:
+        c.put("the sounds' mean length: BYOL-A's 0.95 s would be silence for the most part", seconds=round((size - 1) / 100, 2))
     if facts.device == "cpu":
         c.put("BYOL-A's first encoder with half its channels, which a CPU can train, and heads to match", encoder="audio-small")
         c.put("a network that a CPU can train, and heads to match", hidden=1024, dim=256)
+        why = "learns faster in the first minutes (docs/sound.md)"
+        c.put(why, projection_norm="batch", predictor_rate=10.0, heights=(0.8, 1.2), widths=(0.8, 1.2))
     else:
         c.put("BYOL-A's (Niizumi et al. 2021)", encoder=f"byol-a-v1-d{512 if facts.images < 100_000 else 2048}", hidden=4096, dim=256)
     c.put("BYOL-A's (Niizumi et al. 2021): another sound mixed in, random resize crop", views="byol-a-v1")
@@ -254,7 +261,7 @@ def cifar10_r18_lars(facts: Facts) -> Choices:
 
 def _byol_a(c: Choices, facts: Facts, version: int, lr: float, encoder: str) -> Choices:
     source = f"BYOL-A's released code, version {version}"
-    c.put(source, encoder=encoder, image_size=facts.short_side, views=f"byol-a-v{version}", epochs=100, hidden=4096, dim=256)
+    c.put(source, encoder=encoder, image_size=BYOL_A_FRAMES, views=f"byol-a-v{version}", epochs=100, hidden=4096, dim=256)
     c.put(f"{source}: Adam, which AdamW without decay is", optimizer="adamw", lr=lr, weight_decay=0.0)
     c.put(f"{source}; there neither the rate nor tau changes, and here one falls to 0 and the other rises to 1", tau_base=0.99)
     c.put(source, batch_size=256, accumulate=1, warmup_epochs=0.0, target_init="copy")

@@ -21,6 +21,7 @@ from byol.views.sounds import Pipeline as Pipeline
 
 Raw = NDArray[np.generic]
 MEASURED = 2_000  # windows that the statistics are of at most
+LEAST, MOST = 0.2, 0.95  # seconds of such a window: what the deepest encoder takes with a margin, and BYOL-A's unit
 _BLACK, _WHITE = -2.0, 3.0  # deviations from the mean
 _SECONDS = 10  # of a sound that are shown at most
 
@@ -40,8 +41,13 @@ def plan(
 
 
 def measured(source: Source) -> Statistics:
-    """Of the log-mels of windows of 0.95 s, one of each sound, of at most MEASURED sounds drawn by a fixed seed."""
-    plan = load("byol-a-v1", front=FrontEnd.at(source.rate))
+    """Of the log-mels of windows, one of each sound, of at most MEASURED sounds drawn by a fixed seed.
+
+    A window has the mean length of the sounds, at which they are evaluated, and at most BYOL-A's 0.95 s: of longer ones much would be
+    silence. Its frames are the height and the width.
+    """
+    seconds = min(MOST, max(LEAST, round(float(source.headers.width.mean()) / source.rate, 2)))
+    plan = load("byol-a-v1", front=FrontEnd.at(source.rate), seconds=seconds)
     ids = rng.permuted(0, 0, len(source), torch.arange(min(MEASURED, len(source))), rng.STREAM_SAMPLE)
     mean, std = statistics(_windows(source, plan, ids), plan.logmel)
     frames = float(plan.shape[1])
