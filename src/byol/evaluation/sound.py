@@ -2,7 +2,8 @@
 
 A linear layer on standardised features of the frozen encoder, by Adam, until the accuracy on validation has not been reached again
 for some epochs; the weights of its best epoch (of equal ones the last) are tested. Repeated with seed, seed + 1, ...; scores are averaged
-over the repeats. Validation is the data's own where it says so, else drawn from the training clips, stratified, anew for each repeat.
+over the repeats. Where a clip has several classes there is a sigmoid for each, and mAP takes the place of accuracy. Validation is the
+data's own where it says so, else drawn from the training clips, stratified, anew for each repeat.
 
 From the papers and released code (Niizumi et al. 2021, arXiv 2103.06695; nttcslab/eval-audio-repr): rates, epochs, patience, repeats,
 a tenth to validate by, accuracy to stop by, and that statistics are those of all training clips, with the drawn validation. Unverified:
