@@ -3,12 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 from test_evaluation_sgd import encoder, task
 
 from byol import rng
 from byol.data.source import Official
-from byol.evaluation import EvarLinear, SoundLinear, describe, evaluate, load, names, sound
+from byol.evaluation import EvarLinear, SoundLinear, describe, evaluate, load, mean_length, names, sound
 from byol.evaluation.metrics import interval, measured
 
 TINY = SoundLinear(epochs=4, batch_size=8, patience=2, repeats=1)
@@ -133,40 +134,42 @@ def test_validation_clips_are_not_learnt_from_and_do_not_move_the_statistics():
     assert torch.equal(scores, others)
 
 
-def test_no_clip_of_a_fold_is_there_when_its_classifier_learns(monkeypatch):
-    x, y = clusters()
-    x[:, 0] = torch.arange(60)
-    fold, seen, trained = torch.arange(60) % 5 + 1, [], sound.trained
-
-    def spy(train_x, train_y, val, test_x, **options):
-        seen.append((set(train_x[:, 0].int().tolist()), set(test_x[:, 0].int().tolist())))
-        return trained(train_x, train_y, val, test_x, **options)
-
-    monkeypatch.setattr(sound, "trained", spy)
-    accuracies = sound.leave_one_fold_out(x, y, fold, classes=3, protocol=TINY)
-    assert len(accuracies) == len(seen) == 5
-    for number, (learnt, tested) in enumerate(seen, start=1):
-        assert tested == set((fold == number).nonzero()[:, 0].tolist())
-        assert learnt == set(range(60)) - tested
+def several(n=60, classes=3):
+    """(n, D) features and (n, C) of 1, 0 and now and then -1: each class is there where one feature is large."""
+    x, _ = clusters(n, classes)
+    y = (x[:, :classes] > x[:, :classes].median(0).values).long()
+    y[::7, 0] = -1
+    return x, y
 
 
-def test_labels_of_a_fold_change_no_classifier_of_its_own():
-    # Random labels that only the fold itself knows: what leaks would be right more often than chance.
-    g = torch.Generator().manual_seed(0)
-    x = torch.eye(80).double()
-    y = torch.randint(0, 2, (80,), generator=g)
-    accuracies = sound.leave_one_fold_out(x, y, torch.arange(80) // 20, classes=2, protocol=replace(TINY, lr=0.1, epochs=20))
-    assert max(accuracies) < 0.8
-    with pytest.raises(ValueError, match="1 fold, and leaving one out needs two"):
-        sound.leave_one_fold_out(x, y, torch.zeros(80), classes=2, protocol=TINY)
+def test_several_classes_a_clip_are_learnt_by_a_sigmoid_each_and_the_epoch_is_the_best_by_map():
+    x, y = several()
+    val = torch.arange(60) % 4 == 1
+    y[val] = y[val].clamp(min=0)  # scikit-learn knows no -1
+    protocol = SoundLinear(lr=0.05, epochs=12, batch_size=16, patience=3)
+    ours = sound.train(x, y, val, "", classes=3, protocol=protocol, seed=2)
+    linear = sound._drawn_layer(x, 3, 2)
+    optimizer, loss = torch.optim.Adam(linear.parameters(), lr=0.05), torch.nn.BCEWithLogitsLoss(reduction="none")
+    learn, best, kept = (~val).nonzero()[:, 0], (-1.0, 0), None
+    for epoch in range(1, 13):
+        for rows in learn[rng.permutation(2, epoch, len(learn))].split(16):
+            optimizer.zero_grad()
+            counted = (y[rows] >= 0).double()
+            ((loss(linear(x[rows]), y[rows].clamp(min=0).double()) * counted).sum() / counted.sum()).backward()
+            optimizer.step()
+        score = average_precision_score(y[val].numpy(), linear(x[val]).detach().numpy(), average="macro")
+        if score >= best[0]:
+            best, kept = (score, epoch), linear.weight.detach().clone()
+        elif epoch - best[1] >= 3:
+            break
+    assert (ours.epoch, ours.stopped) == (best[1], epoch)
+    torch.testing.assert_close(ours.weight, kept, rtol=0, atol=1e-10)
 
 
-def test_each_fold_is_scored_by_the_mean_of_its_repeats():
-    x, y = clusters(noise=3.0)
-    fold = torch.arange(60) // 30
-    both = sound.leave_one_fold_out(x, y, fold, classes=3, protocol=replace(TINY, repeats=2), seed=3)
-    single = [sound.leave_one_fold_out(x, y, fold, classes=3, protocol=TINY, seed=s) for s in (3, 4)]
-    assert both == pytest.approx([(a + b) / 2 for a, b in zip(*single, strict=True)])
+def test_several_classes_a_clip_are_validated_by_a_drawn_tenth_where_the_data_say_nothing():
+    x, y = several()
+    scores, (found,) = sound.trained(x, y, None, x, classes=3, protocol=TINY, seed=0)
+    assert (scores.shape, found.validation) == ((1, 60, 3), "6 held out, drawn")
 
 
 def given():
@@ -248,11 +251,8 @@ def test_settings_that_are_not_possible_are_one_sentence(text, sentence):
         load(text)
 
 
-def test_whole_clips_become_as_long_as_the_tasks_clips_are_on_average():
-    assert sound.mean_length([3, 5, 5]) == 4
-    assert sound.mean_length([0]) == 1
-    wave = torch.arange(1.0, 7.0)
-    assert sound.of_length(wave, 4).tolist() == [1, 2, 3, 4]
-    assert sound.of_length(wave.expand(2, 6), 8).tolist() == [[1, 2, 3, 4, 5, 6, 0, 0]] * 2
+def test_the_length_of_a_task_is_the_mean_of_its_clips():
+    assert mean_length([3, 5, 5]) == 4
+    assert mean_length([0]) == 1
     with pytest.raises(ValueError, match="no clips"):
-        sound.mean_length([])
+        mean_length([])

@@ -12,7 +12,7 @@ LEVEL = {
     "logmel": 0,
     "methods": 2,
     **dict.fromkeys(("training", "feeds", "checkpoint", "health", "evaluation", "dense", "over_time"), 3),
-    **dict.fromkeys(("run", "contact_sheet", "modalities", "recipes", "reporting", "exporting", "embeddings"), 4),
+    **dict.fromkeys(("run", "contact_sheet", "modalities", "recipes", "reporting", "exporting", "embeddings", "subjects"), 4),
     **dict.fromkeys(("api", "ablation", "demonstration", "cli", "hear", "__init__", "__main__"), 5),
 }
 FILES = sorted(SRC.rglob("*.py"))

@@ -218,7 +218,9 @@ def test_the_ablations_of_sound_have_the_mean_that_was_published(setting):
 
 
 def test_the_tasks_of_evar_are_unverified_but_have_the_mean_of_the_abstract():
-    found = published.rows(table="evar-linear", protocol="EVAR linear, lr by task, 200 epochs at most, mean of 3")
+    found = [
+        r for r in published.rows(table="evar-linear") if r.protocol.startswith("EVAR linear, lr by task, 200 epochs at most, mean of 3")
+    ]
     tasks = [r for r in found if not r.data.startswith("mean")]
     assert abs(sum(r.value for r in tasks) / 9 - 72.4) < 0.05
     assert [r.data for r in tasks if r.verified] == ["voxceleb1"]

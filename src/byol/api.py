@@ -22,7 +22,6 @@ from byol import (
     dense,
     dist,
     embeddings,
-    encoders,
     evaluation,
     exporting,
     methods,
@@ -35,8 +34,8 @@ from byol import run as runs
 from byol.config import Request
 from byol.encoders import Encoder
 from byol.evaluation.features import frozen
-from byol.modalities import sounds
 from byol.run import Progress, Session
+from byol.subjects import encoder_for, with_baselines
 from byol.training import Outcome, Watcher, fit
 
 Quiet: Progress = lambda what, done, total: None  # noqa: E731
@@ -196,49 +195,6 @@ def doctor(data: str | Path, *, limit: int | None = None, progress: Progress = Q
     return datas.doctor(str(data), limit=limit, progress=lambda done, total: progress("Reading", done, total))
 
 
-def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int = 0) -> tuple[str, Encoder | None]:
-    """(name, encoder) of a run, an exported file, `random:NAME` (of that seed), `timm:NAME` (pre-trained) or raw data (None).
-
-    These are `pixels`, `counts` of a recording, and `log-mel` of sounds.
-    """
-    if isinstance(spec, Encoder):
-        return spec.name, spec.eval()
-    text = str(spec)
-    raw = evaluation.RAW[source.modality]
-    if text in ("pixels", raw):
-        return raw, None
-    if text.startswith("random:"):
-        name = text.removeprefix("random:")
-        return f"random {name}", encoders.load(name, input=input_for(source), seed=seed).eval()
-    if text.startswith("timm:"):
-        return text, encoders.load(text, input=input_for(source, pretrained=text), pretrained=True).eval()
-    found = load(text)
-    if source.modality == "sound" and not isinstance(found.input, encoders.SoundInput):
-        raise ValueError(f"{text} is an encoder of images, and {source.spec} has sounds; give one that was trained on sounds")
-    if source.modality == "recording" and found.input.channels != source.channels:
-        takes, has = f"{found.input.channels} {source.words.channels}", f"{source.spec} has {source.channels}"
-        raise ValueError(f"{text} takes {takes} and {has}; give a recording of the same neurons")
-    return text, found
-
-
-def input_for(source: datas.Source, *, pretrained: str | None = None) -> encoders.AnyInput:
-    """The input of an encoder that no run has fixed: the images' own size up to 224, statistics of the data or of the weights."""
-    if source.modality == "sound":
-        return sounds.own_input(source)
-    stats = datas.statistics(source)
-    mean, std = stats.mean, stats.std
-    if pretrained is not None:
-        mean, std = encoders.pretrained_statistics(pretrained, source.channels)
-    return encoders.Input(
-        channels=source.channels,
-        size=int(min(224, stats.height, stats.width)),
-        mean=tuple(map(float, mean)),
-        std=tuple(map(float, std)),
-        low=float(stats.low),
-        high=float(stats.high),
-    )
-
-
 def evaluate(
     encoder: str | Path | Encoder,
     data: str | Path,
@@ -267,13 +223,8 @@ def evaluate(
     asked |= {"baselines": baselines, "precision": precision, "batch_size": batch_size}
     source = datas.open_source(str(data), limit=limit)
     held_out = datas.open_source(str(test), limit=limit) if test is not None else _official_test(str(data), source, limit)
-    name, subject = encoder_for(encoder, source, seed=seed)
-    subjects: list[tuple[str, Encoder | None]] = [(name, subject)]
-    twin = encoders.random_twin(subject, seed=seed) if baselines and subject is not None else None
-    if baselines and subject is not None:
-        drawn = [(f"random {subject.name}", twin)] if twin and not name.startswith("random ") else []
-        more = [("mfcc", evaluation.mfcc(subject.input))] if isinstance(subject.input, encoders.SoundInput) else []
-        subjects = [(evaluation.RAW[source.modality], None), *more, *drawn, *subjects]
+    subject = encoder_for(encoder, source, seed=seed)
+    subjects, notes = with_baselines(subject, source, seed=seed) if baselines else ([subject], [])
     place = runs.find_device(device)
     with dist.joined(place):
         results = evaluation.evaluate(
@@ -292,17 +243,25 @@ def evaluate(
         )
     if not results:  # the first of several processes has them
         return []
-    seen = held_out is None and isinstance(encoder, (str, Path)) and _trained_on(Path(encoder)) == source.fingerprint()
-    notes = [] if twin is not None or not baselines or subject is None else [f"no random network: {subject.name} cannot be drawn anew"]
-    if seen:
-        how = "with their labels" if _saw_labels(Path(str(encoder))) else "without labels"
-        many = source.words.many
-        notes.append(f"the encoder was trained on these {many}, test {many} too, {how}; --test takes others")
+    notes += _seen_before(encoder, source) if held_out is None else []
     results = [replace(r, asked=asked | {"protocol": p}, notes=r.notes + notes) for r, p in zip(results, protocols, strict=True)]
-    if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
-        for result in results:
-            store(Path(encoder), result)
+    for result in results:
+        _keep(encoder, result)
     return results
+
+
+def _seen_before(encoder: str | Path | Encoder, source: datas.Source) -> list[str]:
+    """A note where a run was trained on the very data that test it."""
+    if isinstance(encoder, Encoder) or _trained_on(Path(encoder)) != source.fingerprint():
+        return []
+    how, many = "with their labels" if _saw_labels(Path(encoder)) else "without labels", source.words.many
+    return [f"the encoder was trained on these {many}, test {many} too, {how}; --test takes others"]
+
+
+def _keep(encoder: str | Path | Encoder, result: evaluation.Evaluation | dense.DenseResult) -> None:
+    """Into the run, where the encoder is one."""
+    if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
+        store(Path(encoder), result)
 
 
 def _official_test(data: str, source: datas.Source, limit: int | None) -> datas.Source | None:
@@ -353,8 +312,7 @@ def evaluate_dense(
         name, subject, chosen, task, baselines=baselines, seed=seed, device=place, precision=precision, progress=progress
     )
     result = replace(result, asked=asked)
-    if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
-        store(Path(encoder), result)
+    _keep(encoder, result)
     return result
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 DATA = "folder, archive, list, .npz/.npy, or a name of `byol list data`"
-ENCODER = "a run, an exported file, random:NAME, timm:NAME or pixels"
+ENCODER = "a run, an exported file, random:NAME, timm:NAME, byol-a:FILE.pth or pixels"
 
 
 @dataclass(frozen=True)

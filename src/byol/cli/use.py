@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -12,11 +13,16 @@ from byol.evaluation.table import dense_published_lines, published_lines
 
 
 def _say_weights(encoder: str, screen: Screen) -> None:
-    """Before anything is fetched: what, and from where."""
+    """Before anything is fetched or read: what, from where, and under which licence."""
     if encoder.startswith("timm:"):
         from byol import encoders
 
         screen.tell(encoders.pretrained_note(encoder), 9, "Weights  ")
+    elif encoder.startswith("byol-a:"):
+        from byol import encoders
+
+        screen.tell(encoders.LICENCE, 9, "Weights  ")
+        warnings.filterwarnings("ignore", message=".*NTT released")  # it is said
 
 
 def evaluate(options: Evaluate, screen: Screen) -> int:

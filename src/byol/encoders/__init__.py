@@ -17,6 +17,7 @@ from byol.encoders.norms import waits_for_data as waits_for_data
 from byol.encoders.norms import without_batch_norm as without_batch_norm
 from byol.encoders.preprocess import evaluation_view as evaluation_view
 from byol.encoders.preprocess import evaluation_views as evaluation_views
+from byol.encoders.released import LICENCE as LICENCE
 from byol.encoders.released import load_byol_a as load_byol_a
 from byol.encoders.sound_input import AnyInput as AnyInput
 from byol.encoders.sound_input import SoundInput as SoundInput

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,47 +17,20 @@ from byol.data import Source, cores
 from byol.encoders import Encoder
 from byol.evaluation import protocols as named
 from byol.evaluation import splits
-from byol.evaluation.accuracy import hits
-from byol.evaluation.baselines import RAW, OverTime, Shrink, plain_input, raw
+from byol.evaluation.baselines import plain_input, raw
 from byol.evaluation.features import BATCH, Features, Precision, Progress, extract, mean_length
 from byol.evaluation.finetune import FineTune
-from byol.evaluation.intervals import over_draws, wilson
 from byol.evaluation.labelled import Parts, divide, in_classes_of, several, with_labels
 from byol.evaluation.linear_sgd import LinearSgd
-from byol.evaluation.metrics import SHARES, Measure, interval, measured
-from byol.evaluation.probe import Prediction, Probe, Settings, Task
-from byol.evaluation.result import Evaluation, Score
+from byol.evaluation.probe import Probe
+from byol.evaluation.result import Evaluation
+from byol.evaluation.scoring import Division, Seen, Setting, under
 from byol.evaluation.semi import Semi
+from byol.evaluation.sound import EvarLinear, SoundLinear
 from byol.evaluation.transfer import SIZE, Transfer, uncropped
 
 Subject = tuple[str, Encoder | None]  # name and encoder; None: the pixels of what the last encoder sees
 Ids = NDArray[np.int64]
-
-_TOP5_FROM = 6  # classes
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """One subject with its features."""
-
-    name: str
-    encoder: Encoder
-    train_x: Tensor  # (n, D)
-    test_x: Tensor  # (m, D)
-
-
-@dataclass(frozen=True, eq=False)
-class _Setting:
-    """What every protocol and subject have in common."""
-
-    parts: Parts
-    train: Source  # the n training images
-    test: Source  # the m test images, without their labels
-    views: Mapping[str, object] | None  # of the last encoder that knows its own
-    draws: dict[float, list[Ids]]  # share of the labels -> the training rows of each draw
-    seed: int
-    precision: Precision
-    workers: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +59,16 @@ class _Looks:
         found = look(every, train)
         return cls([name for name, _ in subjects], encoders, by_kind, every, found, found if test is None else look(every, test))
 
-    def seen(self, parts: Parts, place: str) -> dict[bool, list[_Seen]]:
-        """The rows that train and test, on the device to compute on."""
+    def seen(self, place: str) -> dict[bool, list[Seen]]:
+        """By kind, on the device to compute on; ValueError for features that are no numbers."""
         called = {id(e): name for of_kind in self.by_kind.values() for name, e in zip(self.names, of_kind, strict=True)}
-        rows = {
-            id(e): (_rows(f, parts.train, called[id(e)], place), _rows(t, parts.test, called[id(e)], place))
-            for e, f, t in zip(self.every, self.train, self.test, strict=True)
-        }
+        train = [_checked(f, called[id(e)], place) for e, f in zip(self.every, self.train, strict=True)]
+        one = self.test is self.train
+        test = train if one else [_checked(f, called[id(e)], place) for e, f in zip(self.every, self.test, strict=True)]
+        rows = {id(e): of_one for e, *of_one in zip(self.every, train, test, strict=True)}
         return {
-            kind: [_Seen(name, e, *rows[id(e)]) for name, e in zip(self.names, of_kind, strict=True)]
-            for kind, of_kind in self.by_kind.items()
+            kind: [Seen(name, e, *rows[id(e)]) for name, e in zip(self.names, encoders, strict=True)]
+            for kind, encoders in self.by_kind.items()
         }
 
 
@@ -116,9 +89,9 @@ def evaluate(
 ) -> list[Evaluation]:
     """Scores of every subject under every protocol with every share of the training labels: same split, same draws, same images.
 
-    Without `test`, a stratified fifth of `train` tests: of whole groups where samples have them, the last in time where times are
-    known. `draws` are of shares below 1. `workers` processes decode for protocols that train on crops; None: none on a CPU, which
-    they would take it from, else one per core up to 8.
+    Without `test`, each fold of `train` tests in turn where it has official ones, else a stratified fifth: of whole groups where
+    samples have them, the last in time where times are known. `draws` are of shares below 1. `workers` processes decode for protocols
+    that train on crops; None: none on a CPU, which they would take it from, else one per core up to 8.
     Of several processes the first one gets the scores and the others nothing.
     Raises ValueError in one sentence when data, labels or settings cannot be used.
     """
@@ -127,7 +100,8 @@ def evaluate(
     notes = [*_unlabelled(train, test), *_unopened(train, test), *(train.notes if train.official is not None else ())]
     train = with_labels(train)
     test = None if test is None else in_classes_of(train, with_labels(test))
-    _draws(divide(train, test, seed=seed), labels, draws, seed)  # what is impossible is said before hours of features
+    for parts in divide(train, test, seed=seed):
+        _draws(parts, labels, draws, seed)  # what is impossible is said before hours of features
     began = time.perf_counter()
     samples = mean_length(train.headers.width) if train.modality == "sound" else None  # of every clip, those that test too
     notes += _heard(train, samples)
@@ -138,25 +112,23 @@ def evaluate(
     feature_seconds = round(time.perf_counter() - began, 3)
     train = _readable(train, looks.train, notes)
     readable_test = None if test is None else _readable(test, looks.test, notes)
-    parts = divide(train, readable_test, seed=seed)
-    seen = looks.seen(parts, "cpu" if device == "mps" else device)  # mps has no float64
+    divided = divide(train, readable_test, seed=seed)
+    seen = looks.seen("cpu" if device == "mps" else device)  # mps has no float64
     workers = workers if workers is not None else 0 if device == "cpu" else min(8, cores())
-    blind = replace((train if readable_test is None else readable_test).subset(parts.test), labels=None)
+    blind = replace(train if readable_test is None else readable_test, labels=None, official=None)
     known = next((e.provenance["views"] for _, e in reversed(subjects) if e is not None and "views" in e.provenance), None)
-    setting = _Setting(
-        parts=parts,
-        train=train.subset(parts.train),
-        test=blind,
+    setting = Setting(
+        divisions=[Division(p, train.subset(p.train), blind.subset(p.test), _draws(p, labels, draws, seed)) for p in divided],
         views=known if isinstance(known, dict) else None,
-        draws=_draws(parts, labels, draws, seed),
         seed=seed,
         precision=precision,
         workers=workers,
     )
     with dist.apart():  # the others have left
-        results = [_under(probe, seen[isinstance(probe, Transfer)], setting, progress) for probe in probes]
+        results = [under(probe, seen[isinstance(probe, Transfer)], setting, progress) for probe in probes]
+    notes += dict.fromkeys(note for parts in divided for note in parts.notes)
     more = [_smaller(looks.encoders) if isinstance(probe, Transfer) else [] for probe in probes]
-    return [replace(r, notes=notes + parts.notes + m, feature_seconds=feature_seconds) for r, m in zip(results, more, strict=True)]
+    return [replace(r, notes=notes + m, feature_seconds=feature_seconds) for r, m in zip(results, more, strict=True)]
 
 
 def _probes(protocols: Sequence[str | Probe], names: Sequence[str], labels: int, draws: int) -> list[Probe]:
@@ -184,25 +156,20 @@ def _usable(probes: Sequence[Probe], labels: Sequence[float], train: Source, tes
     if several(train) is None:
         return
     what = f"the {train.words.many} of {train.spec} have several classes"
-    if train.modality == "sound":
-        raise ValueError(f"{what}, which no protocol for sounds predicts; give data of one class each")
-    if other := next((p.name for p in probes if not isinstance(p, Transfer)), None):
-        raise ValueError(f"{what}, which {other} cannot predict; give --protocol transfer")
+    if other := next((p.name for p in probes if not isinstance(p, Transfer | SoundLinear | EvarLinear)), None):
+        mend = "sound-linear or evar-linear" if train.modality == "sound" else "transfer"
+        raise ValueError(f"{what}, which {other} cannot predict; give --protocol {mend}")
     if set(labels) != {1.0}:
         raise ValueError(f"{what}, so shares of the labels cannot be drawn by class; leave --labels out")
     if test is None:
-        raise ValueError(f"{what}, and no part of them can be held out by class; give the test images")
+        raise ValueError(f"{what}, and no part of them can be held out by class; give the test {train.words.many}")
 
 
 def _heard(source: Source, samples: int | None) -> list[str]:
-    """Notes on how much of a sound is heard, and on folds."""
-    if samples is None:
+    """A note on how much of a sound is heard."""
+    if samples is None or int(np.ptp(source.headers.width)) == 0:
         return []
-    folds = source.official is not None and source.official.folds is not None
-    notes = ["the official folds are not used here: a part of whole groups tests once"] if folds else []
-    if int(np.ptp(source.headers.width)) == 0:
-        return notes
-    return [*notes, f"every sound is cut, or followed by silence, to the mean length of {samples / source.rate:.2f} s"]
+    return [f"every sound is cut, or followed by silence, to the mean length of {samples / source.rate:.2f} s"]
 
 
 def _needs_images(probe: Probe) -> bool:
@@ -210,101 +177,10 @@ def _needs_images(probe: Probe) -> bool:
     return isinstance(probe, Semi | FineTune | Transfer) or (isinstance(probe, LinearSgd) and probe.augment)
 
 
-def _metrics(probe: Probe, parts: Parts) -> tuple[Measure, ...]:
-    """Those of the protocol, the first one being its score, or the one of the data."""
-    own: tuple[Measure, ...] = getattr(probe, "METRICS", ())
-    return own or (parts.metric,)
-
-
 def _smaller(encoders: Sequence[Encoder]) -> list[str]:
     """A note where the images are not seen at the size of the paper."""
     size = encoders[-1].images.size
     return [] if size == SIZE else [f"seen at {size} px, the encoder's own size; the paper's is {SIZE}"]
-
-
-def _under(probe: Probe, seen: Sequence[_Seen], setting: _Setting, progress: Progress) -> Evaluation:
-    """Everything under one protocol."""
-    began = time.perf_counter()
-    parts, scores, source = setting.parts, [], setting.train
-    metrics = _metrics(probe, parts)
-    total = len(seen) * sum(map(len, setting.draws.values()))
-    done = 0
-    for subject in seen:
-        for share, draws in setting.draws.items():
-            outcomes = []
-            for rows in draws:
-                progress(probe.name, done, total)
-                outcomes.append(_once(probe, subject, setting, rows, progress))
-                done += 1
-            scores.append(_score(subject, share, len(draws[0]), outcomes, parts, metrics))
-    progress(probe.name, done, total)
-    return Evaluation(
-        protocol=probe.name,
-        description=probe.describe().replace(RAW["image"], RAW[source.modality]),
-        settings=probe.settings() | {"seed": setting.seed},
-        train=len(parts.train),
-        test=len(parts.test),
-        classes=parts.classes,
-        split=parts.how,
-        samples=source.words.many,
-        metric=metrics[0],
-        scores=scores,
-        seconds=round(time.perf_counter() - began, 3),
-    )
-
-
-def _once(probe: Probe, subject: _Seen, setting: _Setting, rows: Ids, progress: Progress) -> Prediction:
-    """Train with the labels of one draw. The protocol gets no test label."""
-    ids = torch.from_numpy(rows)
-    return probe.predict(
-        Task(
-            train_x=subject.train_x[ids.to(subject.train_x.device)],
-            train_y=torch.from_numpy(setting.parts.train_y[rows]).to(subject.train_x.device),
-            test_x=subject.test_x,
-            classes=setting.parts.classes,
-            encoder=subject.encoder,
-            train=setting.train if len(rows) == len(setting.train) else setting.train.subset(rows),
-            centred=isinstance(subject.encoder.net, Shrink | OverTime),
-            seed=setting.seed,
-            precision=setting.precision,
-            workers=setting.workers,
-            test=setting.test,
-            views=setting.views,
-            progress=progress,
-        )
-    )
-
-
-def _score(subject: _Seen, share: float, n_labels: int, outcomes: Sequence[Prediction], parts: Parts, metrics: Sequence[Measure]) -> Score:
-    """The outcomes of one or more draws, measured on the test labels."""
-    y = torch.from_numpy(parts.test_y)
-    used = outcomes[0].used
-    metric, *others = metrics
-    top1 = [measured(metric, o.scores, y) for o in outcomes]
-    counted = metric in SHARES
-    top5 = [float(hits(o.scores, y, 5).double().mean()) for o in outcomes] if metric == "top-1" and parts.classes >= _TOP5_FROM else []
-    of_one = wilson(round(top1[0] * len(y)), len(y)) if counted else interval(metric, outcomes[0].scores, y)
-    return Score(
-        name=subject.name,
-        labels=share if used is None else used / len(parts.train),
-        n_labels=n_labels if used is None else used,
-        top1=sum(top1) / len(top1),
-        top5=sum(top5) / len(top5) if top5 else None,
-        interval=over_draws(top1, len(y)) if len(top1) > 1 else of_one,
-        draws=top1,
-        dim=subject.train_x.shape[1],
-        settings=_merged([o.settings for o in outcomes]),
-        also={m: sum(measured(m, o.scores, y) for o in outcomes) / len(outcomes) for m in others},
-    )
-
-
-def _merged(settings: Sequence[Settings]) -> Settings:
-    """What was chosen in every draw: one value where all agree, else the values in their order."""
-    out: Settings = {}
-    for key in dict.fromkeys(k for s in settings for k in s):
-        values = [s.get(key, "") for s in settings]
-        out[key] = values[0] if len(set(values)) == 1 else " | ".join(map(str, values))
-    return out
 
 
 def _draws(parts: Parts, labels: Sequence[float], draws: int, seed: int) -> dict[float, list[Ids]]:
@@ -330,14 +206,13 @@ def _readable(source: Source, found: Sequence[Features], notes: list[str]) -> So
     return source.subset(found[0].kept)
 
 
-def _rows(found: Features, rows: Ids, name: str, device: str) -> Tensor:
-    """Some rows of the features on the device; ValueError for features that are no numbers."""
-    x = found.x[rows]
-    bad = int((~np.isfinite(x)).any(1).sum())
+def _checked(found: Features, name: str, device: str) -> Tensor:
+    """The features on the device; ValueError for what is no number."""
+    bad = int((~np.isfinite(found.x)).any(1).sum())
     if bad:
         why = "its training diverged, or its input is wrong"
-        raise ValueError(f"{name} gives features that are not finite numbers for {bad} of {len(x)} samples; {why}")
-    return torch.from_numpy(x).to(device)
+        raise ValueError(f"{name} gives features that are not finite numbers for {bad} of {len(found.x)} samples; {why}")
+    return torch.from_numpy(found.x).to(device)
 
 
 def _unopened(*sources: Source | None) -> list[str]:

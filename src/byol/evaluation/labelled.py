@@ -51,7 +51,8 @@ def in_classes_of(train: Source, test: Source) -> Source:
     """The test source with its labels in the training source's numbering, matched by name; ValueError for a class it lacks."""
     if several(train) is not None or several(test) is not None:
         if several(train) is None or several(test) is None or train.classes != test.classes:
-            raise ValueError(f"{train.spec} cannot be tested on {test.spec}: images have several classes in one of them; leave --test out")
+            both = f"{train.spec} cannot be tested on {test.spec}"
+            raise ValueError(f"{both}: {train.words.many} have several classes in one of them; leave --test out")
         return test
     assert test.labels is not None
     number = {name: i for i, name in enumerate(train.classes)}
@@ -63,24 +64,43 @@ def in_classes_of(train: Source, test: Source) -> Source:
     return replace(test, labels=table[test.labels], classes=train.classes)
 
 
-def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
-    """The rows and classes of both parts; ValueError where nothing can be learnt or tested."""
-    metric = train.official.metric if train.official is not None else "top-1"
-    y_of_several = several(train)
-    if y_of_several is not None:
+def divide(train: Source, test: Source | None, *, seed: int) -> list[Parts]:
+    """The rows and classes of both parts, of data with folds once for each; ValueError where nothing can be learnt or tested."""
+    folds = train.official.folds if train.official is not None and test is None else None
+    if several(train) is not None:
         assert test is not None
-        tested = several(test)
-        assert tested is not None
-        rows, test_rows = np.arange(len(y_of_several)), np.arange(len(tested))
-        return Parts(rows, test_rows, y_of_several, tested, len(train.classes), f"test set {test.spec}", [], metric)
+        return [_of_several(train, test)]
+    if test is not None:
+        return [_parts(train, test, np.arange(len(train)), np.arange(len(test)), f"test set {test.spec}")]
     assert train.labels is not None
-    if test is None:
+    if folds is None:
         rows, test_rows = splits.stratified(train.labels, TEST_SHARE, seed=seed, ties=splits.ties_of(train))
-        test_labels, how = train.labels[test_rows], _how(train, test_rows, seed)
-    else:
-        assert test.labels is not None
-        rows, test_rows, test_labels, how = np.arange(len(train)), np.arange(len(test)), test.labels, f"test set {test.spec}"
-    labels = train.labels[rows]
+        return [_parts(train, None, rows, test_rows, _how(train, test_rows, seed))]
+    there = np.unique(folds)
+    if len(there) < 2:
+        raise ValueError(f"{train.spec} has {len(there)} fold here, and leaving one out needs two; take more {train.words.many}, or --test")
+    how = f"{len(there)} folds, each left out in turn"
+    return [_parts(train, None, np.flatnonzero(folds != f), np.flatnonzero(folds == f), how) for f in there]
+
+
+def _of_several(train: Source, test: Source) -> Parts:
+    """All images of both, where they have several classes."""
+    y, tested = several(train), several(test)
+    assert y is not None
+    assert tested is not None
+    return Parts(np.arange(len(y)), np.arange(len(tested)), y, tested, len(train.classes), f"test set {test.spec}", [], _metric(train))
+
+
+def _metric(train: Source) -> Metric:
+    return train.official.metric if train.official is not None else "top-1"
+
+
+def _parts(train: Source, test: Source | None, rows: Ids, test_rows: Ids, how: str) -> Parts:
+    """These rows of the training source, and of the test source where there is one."""
+    whose = train if test is None else test
+    assert train.labels is not None
+    assert whose.labels is not None
+    labels, test_labels = train.labels[rows], whose.labels[test_rows]
     there, y = np.unique(labels, return_inverse=True)
     if len(there) < 2:
         only = train.classes[there[0]]
@@ -89,17 +109,17 @@ def divide(train: Source, test: Source | None, *, seed: int) -> Parts:
         one, more = ("group", "groups") if train.groups is not None else (train.words.one, train.words.many)
         raise ValueError(f"{train.spec} has one {one} of every class, so none is left to test with; add {more}, or give --test")
     absent = [train.classes[c] for c in np.setdiff1d(test_labels, there)]
+    folds = train.official is not None and train.official.folds is not None
     if absent and test is None:
-        where = "groups" if train.groups is not None else "time"
+        where = "fold" if folds else "groups" if train.groups is not None else "time"
         raise ValueError(f"the class {absent[0]!r} of {train.spec} is in the held-out {where} alone, and nothing teaches it; give --test")
     if absent:
         raise ValueError(_unknown(absent, train.spec, "the test set" if test is None else test.spec))
-    notes = _untested(train, there, test_labels) if test is None else []
-    whose = train if test is None else test
+    notes = _untested(train, there, test_labels) if test is None and not folds else []
     if whose.groups is not None or whose.times is not None:
         notes.append(f"neighbouring {whose.words.many} are alike, and the interval, which takes each for itself, is too narrow")
     ties = splits.ties_of(train).take(rows)
-    return Parts(rows, test_rows, y.astype(np.int64), np.searchsorted(there, test_labels), len(there), how, notes, metric, ties)
+    return Parts(rows, test_rows, y.astype(np.int64), np.searchsorted(there, test_labels), len(there), how, notes, _metric(train), ties)
 
 
 def _how(source: Source, test: Ids, seed: int) -> str:

@@ -25,12 +25,18 @@ class Score:
     draws: list[float]  # top1 of each draw of labels; draw i is the same for everything compared
     dim: int  # features
     settings: Settings = field(default_factory=dict)  # what the protocol chose: l2, k, learning rate
+    folds: list[float] = field(default_factory=list)  # top1 of each fold, the mean over draws; top1 is their mean. Empty without folds
     also: dict[str, float] = field(default_factory=dict)  # the other metrics of a protocol that has several, in [0, 1]
 
     @property
     def std(self) -> float:
         """The deviation over draws; 0 for one."""
         return deviation(self.draws)
+
+    @property
+    def fold_std(self) -> float:
+        """The deviation over folds."""
+        return deviation(self.folds)
 
     @property
     def baseline(self) -> bool:
@@ -45,8 +51,8 @@ class Evaluation:
     protocol: str  # one word, as it was asked for
     description: str  # the protocol and its settings, as printed
     settings: Settings
-    train: int  # labelled training images
-    test: int
+    train: int  # labelled training images; with folds their mean
+    test: int  # with folds all, each tested once
     classes: int
     split: str  # where the test images come from
     scores: list[Score]

@@ -2,7 +2,8 @@
 
 A linear layer on standardised features of the frozen encoder, by Adam, until the accuracy on validation has not been reached again
 for some epochs; the weights of its best epoch (of equal ones the last) are tested. Repeated with seed, seed + 1, ...; scores are averaged
-over the repeats. Validation is the data's own where it says so, else drawn from the training clips, stratified, anew for each repeat.
+over the repeats. Where a clip has several classes there is a sigmoid for each, and mAP takes the place of accuracy. Validation is the
+data's own where it says so, else drawn from the training clips, stratified, anew for each repeat.
 
 From the papers and released code (Niizumi et al. 2021, arXiv 2103.06695; nttcslab/eval-audio-repr): rates, epochs, patience, repeats,
 a tenth to validate by, accuracy to stop by, and that statistics are those of all training clips, with the drawn validation. Unverified:
@@ -15,14 +16,14 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from byol import rng
 from byol.evaluation import splits
-from byol.evaluation.accuracy import hits
-from byol.evaluation.features import mean_length as mean_length
+from byol.evaluation.metrics import measured
 from byol.evaluation.probe import Prediction, Settings, Task, titled
 
 RATES: Final = {  # of EVAR, by data set as its name is written without signs; its README says which
@@ -145,7 +146,7 @@ class Trained:
 def trained(
     x: Tensor, y: Tensor, val: Tensor | None, test_x: Tensor, *, classes: int, protocol: SoundLinear, seed: int
 ) -> tuple[Tensor, list[Trained]]:
-    """(n, D), (n,), (n,) bool or None, (m, D) -> (R, m, C) scores of the test clips by each repeat, and the R classifiers.
+    """(n, D), (n,) or (n, C), (n,) bool or None, (m, D) -> (R, m, C) scores of the test clips by each repeat, and the R classifiers.
 
     `val`: the training clips that it validates by and does not learn from; None: drawn for each repeat.
     """
@@ -157,22 +158,6 @@ def trained(
     return torch.stack([f.scores(test_x) for f in found]), found
 
 
-def leave_one_fold_out(x: Tensor, y: Tensor, fold: Tensor, *, classes: int, protocol: SoundLinear, seed: int = 0) -> list[float]:
-    """(n, D), (n,) classes, (n,) folds -> the accuracy on each fold of what learnt from the others alone, the mean of its repeats.
-
-    Folds ascending; their mean is the score, as UrbanSound8K's ten are averaged. ValueError for fewer than two.
-    """
-    there = sorted(set(fold.tolist()))
-    if len(there) < 2:
-        raise ValueError(f"the data has {len(there)} fold, and leaving one out needs two; give the fold of each clip")
-    accuracies = []
-    for held in there:
-        out = fold == held
-        scores, _ = trained(x[~out], y[~out], None, x[out], classes=classes, protocol=protocol, seed=seed)
-        accuracies.append(float(hits(scores, y[out]).double().mean()))
-    return accuracies
-
-
 def standardised(train: Tensor, *parts: Tensor) -> list[Tensor]:
     """The parts with the mean and standard deviation of the training features taken away; what never varies is only centred."""
     std, mean = torch.std_mean(train, 0, correction=0)
@@ -181,9 +166,12 @@ def standardised(train: Tensor, *parts: Tensor) -> list[Tensor]:
 
 
 def drawn(y: Tensor, share: float, seed: int) -> tuple[Tensor, str]:
-    """(n,) classes -> (n,) bool, a stratified share to validate by, none with too few labels; and this in words."""
+    """(n,) classes, or (n, C) of several -> (n,) bool, a share to validate by, and this in words; none with too few labels.
+
+    It is stratified where a clip has one class.
+    """
     out = torch.zeros(len(y), dtype=torch.bool)
-    labels = y.cpu().numpy()
+    labels = y.cpu().numpy() if y.ndim == 1 else np.zeros(len(y), np.int64)
     if not splits.enough_to_choose(labels):
         return out, f"none: fewer than {splits.FEWEST} labels per class"
     out[torch.from_numpy(splits.held_out(labels, share, seed=seed)[1])] = True
@@ -193,7 +181,8 @@ def drawn(y: Tensor, share: float, seed: int) -> tuple[Tensor, str]:
 def train(x: Tensor, y: Tensor, val: Tensor, validation: str, *, classes: int, protocol: SoundLinear, seed: int) -> Trained:
     """(n, D) standardised features, (n,) classes, (n,) bool -> the linear layer of the epoch that is best where `val` is true.
 
-    Where it is true nowhere, the last epoch's. The first weights and the order of the clips are those of the seed.
+    Where it is true nowhere, the last epoch's. The first weights and the order of the clips are those of the seed. Classes (n, C) of
+    1, 0 and -1 (not counted) are learnt by a sigmoid each, and mAP is what is best.
     """
     learn = (~val).nonzero()[:, 0]
     val_x, val_y = x[val], y[val]
@@ -205,15 +194,28 @@ def train(x: Tensor, y: Tensor, val: Tensor, validation: str, *, classes: int, p
         order = rng.permutation(seed, epoch, len(learn)).to(x.device)
         for rows in torch.split(learn[order], protocol.batch_size):
             optimizer.zero_grad()
-            cross_entropy(linear(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
+            _loss(linear(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         with torch.no_grad():
-            accuracy = float(hits(linear(val_x), val_y).double().mean()) if len(val_y) else 0.0
-        if accuracy >= best:
-            best, kept = accuracy, Trained(linear.weight.detach().clone(), linear.bias.detach().clone(), epoch, epoch, validation)
+            score = _judged(linear(val_x), val_y) if len(val_y) else 0.0
+        if score >= best:
+            best, kept = score, Trained(linear.weight.detach().clone(), linear.bias.detach().clone(), epoch, epoch, validation)
         elif epoch - kept.epoch >= protocol.patience:
             break
     return Trained(kept.weight, kept.bias, kept.epoch, epoch, validation)
+
+
+def _loss(logits: Tensor, y: Tensor) -> Tensor:
+    """(b, C), (b,) classes -> (): the mean cross-entropy; (b, C) of 1, 0 and -1: the mean binary one of what is counted."""
+    if y.ndim == 1:
+        return cross_entropy(logits, y)
+    known = y >= 0
+    return binary_cross_entropy_with_logits(logits[known], y[known].to(logits))
+
+
+def _judged(logits: Tensor, y: Tensor) -> float:
+    """What an epoch is chosen by: the accuracy, of several classes a clip mAP."""
+    return measured("top-1" if y.ndim == 1 else "mAP", logits, y)
 
 
 def _drawn_layer(like: Tensor, classes: int, seed: int) -> nn.Linear:
@@ -224,11 +226,6 @@ def _drawn_layer(like: Tensor, classes: int, seed: int) -> nn.Linear:
     for parameter in linear.parameters():
         nn.init.uniform_(parameter, -(features**-0.5), features**-0.5, generator=generator)
     return linear.to(like.device, like.dtype)
-
-
-def of_length(waves: Tensor, length: int) -> Tensor:
-    """(..., samples) -> (..., length): what comes after is cut off, and what is shorter is followed by silence, as EVAR does."""
-    return pad(waves[..., :length], (0, max(0, length - waves.shape[-1])))
 
 
 def _check(lr: float, epochs: int, batch_size: int, patience: int, repeats: int, held_out: float) -> None:

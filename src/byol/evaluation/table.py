@@ -97,26 +97,35 @@ def _percent(share: float | None) -> str:
 
 
 def _top1(s: Score) -> str:
-    """The mean and its deviation over draws; of one draw the accuracy and half its 95 % interval."""
-    half = s.std if len(s.draws) > 1 else (s.interval[1] - s.interval[0]) / 2
+    """The mean and its deviation over draws; of one draw that over folds, and without folds half the 95 % interval."""
+    half = s.std if len(s.draws) > 1 else s.fold_std if s.folds else _half(s)
     return f"{_percent(s.top1)} +- {_percent(half)}"
 
 
+def _half(s: Score) -> float:
+    return (s.interval[1] - s.interval[0]) / 2
+
+
 def _gain(scores: Sequence[Score]) -> str:
-    """The best encoder less the best baseline, in points, with the deviation of the difference over draws; empty without both."""
+    """The best encoder less the best baseline, in points, with the deviation of the difference over draws, or folds; empty without both."""
     ours = max((s for s in scores if not s.baseline), key=lambda s: s.top1, default=None)
     best = max((s for s in scores if s.baseline), key=lambda s: s.top1, default=None)
     if ours is None or best is None:
         return ""
-    # Draw i gave both the same labels, so the difference varies less than either.
-    differences = [a - b for a, b in zip(ours.draws, best.draws, strict=True)]
+    # Draw i gave both the same labels, and fold i the same samples, so the difference varies less than either.
+    paired = (ours.draws, best.draws) if len(ours.draws) > 1 else (ours.folds, best.folds)
+    differences = [a - b for a, b in zip(*paired, strict=True)]
     spread = f" +- {_percent(deviation(differences))}" if len(differences) > 1 else ""
     return f"{100 * (ours.top1 - best.top1):+.1f}{spread}"
 
 
 def _legend(e: Evaluation) -> str:
-    draws = max(len(s.draws) for s in e.scores)
+    draws, folds = (max(len(found) for found in each) for each in ([s.draws for s in e.scores], [s.folds for s in e.scores]))
+    whole = max((_half(s) for s in e.scores if len(s.draws) == 1), default=None)
+    interval = f"half the 95 % interval of {f'all {e.test:,}' if folds else f'{e.test:,}'} test {e.samples}"
+    if whole is None:
+        return f"+- deviation over {draws} draws of labels" + (f", each the mean of {folds} folds" if folds else "")
+    of_one = f"over {folds} folds; {interval}: {_percent(whole)} at most" if folds else ""
     if draws == 1:
-        return f"+- half the 95 % interval of {e.test:,} test {e.samples}"
-    mixed = any(len(s.draws) == 1 for s in e.scores)
-    return f"+- deviation over {draws} draws of labels" + ("; with all of them half the 95 % interval" if mixed else "")
+        return f"+- deviation {of_one}" if folds else f"+- {interval}"
+    return f"+- deviation over {draws} draws of labels; with all of them {of_one or 'half the 95 % interval'}"

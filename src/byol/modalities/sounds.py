@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 
 from byol import dist, rng, views
 from byol.data import Source, Statistics, Unreadable, cut
-from byol.encoders import AnyInput, SoundInput, spectrogram
-from byol.logmel import FrontEnd
+from byol.encoders import AnyInput, SoundInput, resampled, spectrogram
+from byol.logmel import FrontEnd, LogMel
 from byol.views.changes import Change, Take
 from byol.views.sound_norm import statistics
 from byol.views.sounds import PLANS, SoundViews, load
@@ -40,16 +40,18 @@ def plan(
     return load(name, front=FrontEnd.at(source.rate), views=2 if takes is None else len(takes), **changes)  # type: ignore[arg-type]
 
 
-def measured(source: Source) -> Statistics:
+def measured(source: Source, front: FrontEnd | None = None) -> Statistics:
     """Of the log-mels of windows, one of each sound, of at most MEASURED sounds drawn by a fixed seed.
 
     A window has the mean length of the sounds, at which they are evaluated, and at most BYOL-A's 0.95 s: of longer ones much would be
-    silence. Its frames are the height and the width.
+    silence. Its frames are the height and the width. `front`: how the log-mels are made; None: as is usual at the rate of the data.
     """
     seconds = min(MOST, max(LEAST, round(float(source.headers.width.mean()) / source.rate, 2)))
     plan = load("byol-a-v1", front=FrontEnd.at(source.rate), seconds=seconds)
     ids = rng.permuted(0, 0, len(source), torch.arange(min(MEASURED, len(source))), rng.STREAM_SAMPLE)
-    mean, std = statistics(_windows(source, plan, ids), plan.logmel)
+    logmel = plan.logmel if front is None else LogMel(front)
+    waves = (torch.from_numpy(resampled(x.numpy(), source.rate, logmel.front.rate)) for x in _windows(source, plan, ids))
+    mean, std = statistics(waves, logmel)
     frames = float(plan.shape[1])
     return Statistics(mean=(mean,), std=(std,), low=0.0, high=1.0, height=frames, width=frames, count=len(ids))
 

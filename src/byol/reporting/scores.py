@@ -25,6 +25,7 @@ class Score:
     top5: float | None
     n_labels: int | None
     draws: int
+    folds: tuple[float, ...] = ()  # of each fold
 
     @property
     def baseline(self) -> bool:
@@ -105,6 +106,7 @@ def _score(fields: dict[str, object]) -> Score | None:
         top5=real(fields.get("top5")),
         n_labels=None if n is None else int(n),
         draws=len(listing(fields.get("draws"))),
+        folds=tuple(v for x in listing(fields.get("folds")) if (v := real(x)) is not None),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from byol.evaluation.intervals import deviation
 from byol.reporting.dense import dense_results, dense_side_by_side, dense_worth
 from byol.reporting.html import Markup, join, missing, percent, share, short, table, tag
 from byol.reporting.run import Run
@@ -108,6 +109,7 @@ def _cell(score: Score | None, more: str = "") -> Markup:
     if score is None:
         return tag("td", "–")
     small = [] if score.interval is None else [f"{100 * score.interval[0]:.1f}–{100 * score.interval[1]:.1f}"]
+    small += [] if len(score.folds) < 2 else [f"deviation {100 * deviation(score.folds):.1f} over {len(score.folds)} folds"]
     small += [] if score.top5 is None else [f"top-5 {100 * score.top5:.1f}"]
     return tag("td", percent(score.top1), *(tag("small", text) for text in [*small, more] if text), data_top1=repr(score.top1))
 
