@@ -203,6 +203,30 @@ def test_evaluations_that_cannot_be_are_one_sentence(sounds, tmp_path):
     assert found.scores[0].top1 > 0.5
 
 
+def test_an_ablation_of_sounds_compares_their_views_and_refuses_what_is_for_images(sounds, tmp_path):
+    asked = {"test": sounds, "seeds": 1, "epochs": 1, "batch_size": 8, "set": SMALL}
+    values = ["noise + crop", "mixup", "mixup=0.4 noise=0 crop=false", "canvas=1.6", "push_each_view=false"]
+    found = byol.ablate("sound_views", sounds, tmp_path / "out", values=values, **asked)
+    assert [f.same_as for f in found.findings] == ["", "", "mixup", "", ""]
+    assert [f.published and f.published.value for f in found.findings] == [69.3, 63.9, None, None, None]
+    assert [len(f.linear) for f in found.findings] == [1, 1, 0, 1, 1]
+    assert set(found.baselines) == {"log-mel", "mfcc", "random audio-small-c4-d16"}
+    plan = run.read_plan(tmp_path / "out" / "noise-crop" / "seed-0")
+    assert {key: plan.views[key] for key in ("mixup", "noise", "crop", "fader")} == {"mixup": 0.0, "noise": 0.4, "crop": True, "fader": 0.0}
+    said = " ".join(" ".join(found.lines()).split())
+    assert "64 bands x 21 frames, 1 epochs, 8 sounds an update" in said
+    assert "averages over six tasks after a tenth of AudioSet" in said
+    assert found.svg().startswith("<svg ")
+    with pytest.raises(
+        ValueError, match=r"^the ablation augmentations is of images, and .* has sounds; give sound_views, sound_norm, or a"
+    ):
+        byol.ablate("augmentations", sounds, tmp_path / "no", **asked)
+    with pytest.raises(ValueError, match="--set blur: no such setting"):
+        byol.ablate("sound_views", sounds, tmp_path / "no", values=["blur=0"], **asked)
+    with pytest.raises(ValueError, match=r"sound_norm is of sounds, and digits has images; give augmentations, or a study of the method"):
+        byol.ablate("sound_norm", "digits", tmp_path / "no", epochs=1)
+
+
 def test_the_recipes_of_the_papers_hold_their_values(sounds):
     for version, lr in ((1, 3e-4), (2, 1e-4)):
         plan = run.prepare(Request(data=str(sounds), recipe=f"byol-a-v{version}", batch_size=8, encoder="audio-small-c4-d16")).plan

@@ -51,7 +51,8 @@ def _ops(p: Pipeline) -> Iterator[str]:
         yield "the window itself"
         return
     if p.mixup:
-        yield f"one of the last {p.memory:,} sounds mixed in, up to {_percent(p.mixup)}, where energies add"
+        once = "" if p.push_each_view else ", which each enters once"
+        yield f"one of the last {p.memory:,} sounds{once} mixed in, up to {_percent(p.mixup)}, where energies add"
     else:
         yield "nothing mixed in"
     if p.noise:
@@ -59,7 +60,7 @@ def _ops(p: Pipeline) -> Iterator[str]:
     if p.crop:
         yield (
             f"crop {_percent(p.heights[0])} to {_percent(min(1.0, p.heights[1]))} of the bands and "
-            f"{_percent(p.widths[0])} to {_percent(min(p.canvas, p.widths[1]))} of the time, resized"
+            f"{_percent(p.widths[0])} to {_percent(min(p.canvas, p.widths[1]))} of the time, from a canvas of {_percent(p.canvas)}, resized"
         )
     else:
         yield "no crop"
