@@ -7,12 +7,13 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from byol import methods, modalities, stored
 from byol import run as runs
 from byol.ablation.studies import STUDIES, Study, load
 from byol.config import Plan, Request, Settings, parse_assignments
-from byol.data import WORDS, Source
+from byol.data import WORDS, Modality, Source
 from byol.run import Progress, Session
 
 _FEWEST, _MOST = 8, 5  # images a pass, and settings, of the study of batch sizes when none are given
@@ -57,7 +58,7 @@ def folder(setting: str) -> str:
 def check(study: Study, request: Request, pairs: tuple[str, ...]) -> None:
     """ValueError for a setting that no run can have, before the data is read."""
     config = methods.load(request.method).Config  # type: ignore[attr-defined]
-    kinds = WORDS if study.modality is None else [study.modality]
+    kinds: tuple[Modality, ...] = get_args(Modality) if study.modality is None else (study.modality,)
     wrong: list[ValueError] = []
     for kind in kinds:
         try:

@@ -34,7 +34,7 @@ def plan(
     name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, changes: Mapping[str, Change]
 ) -> SoundViews:
     """The named plan at the rate of the data; there is nothing to compile."""
-    return load(name, front=FrontEnd.at(source.rate), takes=takes, **changes)  # type: ignore[arg-type]  # names of settings, not of arguments
+    return load(name, front=FrontEnd.at(source.rate), takes=takes, **changes)
 
 
 def measured(source: Source) -> Statistics:
