@@ -15,6 +15,7 @@ from byol.ablation.table import Ablation, Finding
 from byol.cli.options import Ablate
 from byol.config import Request, Settings, parse_assignments
 from byol.methods import load
+from byol.modalities import of
 from byol.recipes import Facts, resolve
 from byol.views import Pipeline
 
@@ -113,8 +114,8 @@ def test_another_ablation_in_the_same_folder_is_refused(studied):
 
 
 def test_the_paper_s_settings_are_all_ones_that_a_run_can_have():
-    kinds = {"settings": Settings, "method": load("byol").Config, "views": Pipeline}
     for study in STUDIES.values():
+        kinds = {"settings": Settings, "method": load("byol").Config, "views": of(study.modality or "image").Pipeline}
         for value in study.values:
             pairs = study.pairs(value)
             sets = parse_assignments(pairs, kinds)
@@ -125,7 +126,7 @@ def test_the_paper_s_settings_are_all_ones_that_a_run_can_have():
 
 def test_every_study_has_published_numbers_and_settings_that_they_are_about():
     for study in STUDIES.values():
-        known = {r.setting for r in published.rows(table=study.name)}
+        known = {r.setting for r in published.rows(table=study.table)}
         assert [v for v in study.values if study.published(v) is None and v != "batch_size=32" and v != "batch_size=16"] == []
         assert known & set(study.values)
 

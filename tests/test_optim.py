@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from byol import optim
+from byol import methods, optim
 
 
 def small_net() -> nn.Module:
@@ -92,6 +93,24 @@ def test_the_rate_rises_from_0_over_the_warm_up_and_falls_along_half_a_cosine():
     for k in range(10, 110):
         assert rates[k] == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * (k - 10) / 100)))
     assert max(rates) == rates[10]
+
+
+def test_a_constant_rate_stays_at_its_peak_after_the_warm_up_and_a_constant_tau_where_it_began():
+    rates = [optim.learning_rate(k, peak=2.0, warmup=4, total=20, schedule="constant") for k in range(20)]
+    assert rates == [0.0, 0.5, 1.0, 1.5, *[2.0] * 16]
+    assert {optim.target_momentum(k / 20, 0.99, "constant") for k in range(21)} == {0.99}
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_with_a_moving_average_can_have_a_constant_tau(name):
+    cls = methods.load(name)
+    if "tau_base" in (known := {f.name for f in dataclasses.fields(cls.Config)}):
+        options = {"tau_base": 0.9, "tau_schedule": "constant", "hidden": 8, "dim": 4}
+        net = small_net()
+        net.dim = 2
+        method = cls(net, cls.Config(**options))
+        assert [method.schedule(progress)["tau"] for progress in (0.0, 0.5, 1.0)] == [0.9] * 3
+    assert ("tau_base" in known) == ("tau_schedule" in known)
 
 
 @pytest.mark.parametrize("base", [0.0, 0.9, 0.996, 1.0])

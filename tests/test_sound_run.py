@@ -58,6 +58,14 @@ def weights(path):
     return run.restored(path).state_dict()
 
 
+def logged(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(path):
+    return [r["loss"] for r in logged(path)]
+
+
 def same(one, two):
     return all(torch.equal(one[key], two[key]) for key in one) and one.keys() == two.keys()
 
@@ -79,10 +87,10 @@ def test_a_front_end_at_another_rate_has_the_same_windows_in_time():
     assert (low.window / 8000, low.hop / 8000, low.f_max / 4000) == (0.064, 0.01, 0.975)
 
 
-def test_statistics_are_those_of_one_window_of_every_sound(sounds):
+def test_statistics_are_those_of_one_window_of_every_sound_of_their_mean_length(sounds):
     session = run.prepare(Request(data=str(sounds), batch_size=8, set=SMALL))
     assert isinstance(session.input, SoundInput)
-    plan, source = SoundViews("x", session.views.pipeline.__class__()), open_source(sounds)
+    plan, source = SoundViews("x", [session.views.pipeline.__class__()]), open_source(sounds)
     starts = plan.windows(torch.from_numpy(source.headers.width.astype(np.int64)), torch.arange(36), 0, 0)
     waves = np.stack([source.window(i, int(s), plan.samples)[0, :, 0] for i, s in enumerate(starts)])
     x = LogMel()(torch.from_numpy(waves)).double()
@@ -90,10 +98,14 @@ def test_statistics_are_those_of_one_window_of_every_sound(sounds):
     assert session.input.std == pytest.approx(float(x.std(correction=0)), abs=1e-4)
 
 
-@pytest.mark.parametrize("pre", ["given", "running"])
-def test_a_resumed_run_ends_in_the_weights_of_one_that_was_not_stopped(sounds, tmp_path, pre):
+@pytest.mark.parametrize(
+    ("pre", "more"),
+    [("given", {}), ("running", {}), ("running", {"method": "myow", "set": (*SMALL, "view2.fader=1", "mined_hidden=16", "mined_dim=8")})],
+)
+def test_a_resumed_run_ends_in_the_weights_of_one_that_was_not_stopped(sounds, tmp_path, pre, more):
     """The bank and the running statistics are in the checkpoint; workers read the same as threads do."""
-    asked = {"set": (*SMALL, f"pre={pre}")}
+    asked = {"set": SMALL} | more
+    asked["set"] += (f"pre={pre}",)
     train(sounds, tmp_path / "whole", **asked)
     assert train(sounds, tmp_path / "cut", watcher=Stop(), **asked).outcome.step == 5
     assert byol.resume(tmp_path / "cut").outcome.ended == "finished"
@@ -120,10 +132,14 @@ def test_what_the_views_remember_is_in_the_checkpoint(sounds, tmp_path):
     assert torch.isfinite(state["views/bank"]).all()
 
 
-def test_two_processes_remember_what_one_does(sounds, tmp_path):
-    words = ["-m", "byol", "train", sounds, "--out", tmp_path / "two", "--epochs", "2", "--batch-size", "8", "--set", *SMALL]
+def test_two_processes_remember_and_learn_what_one_does(sounds, tmp_path):
+    """Of the network's dropout, too, each draws its share of one batch. SGD, as AdamW scales up what is rounding alone."""
+    asked = [*SMALL, "optimizer=sgd", "lr=0.1", "log_steps=1"]
+    words = ["-m", "byol", "train", sounds, "--out", tmp_path / "two", "--epochs", "2", "--batch-size", "8", "--set", *asked]
     assert [p.wait(240) for p in start(2, words, port=free_port())] == [0, 0]
-    train(sounds, tmp_path / "one", epochs=2)
+    train(sounds, tmp_path / "one", epochs=2, set=tuple(asked))
+    one, two = (losses(tmp_path / name) for name in ("one", "two"))
+    assert two == pytest.approx(one, abs=1e-2)
     states = [checkpoint._read(tmp_path / name / checkpoint.LAST)[0] for name in ("one", "two")]
     for key in ("bank", "pointer", "count", "mean"):
         torch.testing.assert_close(states[1][f"views/{key}"], states[0][f"views/{key}"], rtol=1e-5, atol=1e-5)
@@ -167,8 +183,9 @@ def test_the_doctor_speaks_of_sounds(sounds, capsys):
         ({"recipe": "imagenet-r50-100"}, "recipe imagenet-r50-100 is for images, and these data are sounds"),
         ({"set": ("blur=0.5",)}, "--set blur: no such setting"),
         ({"set": ("views=small",)}, "no view plan 'small'; there are: byol-a-v1, byol-a-v2"),
-        ({"set": ("view2.noise=0.5",)}, r"views of sound have no setting 'view2.noise'"),
-        ({"method": "myow"}, "no mild view"),
+        ({"set": ("view2.blur=0.5",)}, "--set view2.blur: no such setting of one view"),
+        ({"set": ("view3.noise=0.5",)}, "view3.noise: the views byol-a-v1 have no view 3"),
+        ({"set": ("view2.memory=5",)}, "views of sound share one memory, not 2048 and 5; set memory without a view before it"),
     ],
 )
 def test_what_is_not_for_sounds_is_refused_in_one_sentence(sounds, asked, sentence):
@@ -186,11 +203,44 @@ def test_evaluations_that_cannot_be_are_one_sentence(sounds, tmp_path):
     assert found.scores[0].top1 > 0.5
 
 
+def test_an_ablation_of_sounds_compares_their_views_and_refuses_what_is_for_images(sounds, tmp_path):
+    asked = {"test": sounds, "seeds": 1, "epochs": 1, "batch_size": 8, "set": SMALL}
+    values = ["noise + crop", "mixup", "mixup=0.4 noise=0 crop=false", "canvas=1.6", "push_each_view=false"]
+    found = byol.ablate("sound_views", sounds, tmp_path / "out", values=values, **asked)
+    assert [f.same_as for f in found.findings] == ["", "", "mixup", "", ""]
+    assert [f.published and f.published.value for f in found.findings] == [69.3, 63.9, None, None, None]
+    assert [len(f.linear) for f in found.findings] == [1, 1, 0, 1, 1]
+    assert set(found.baselines) == {"log-mel", "mfcc", "random audio-small-c4-d16"}
+    plan = run.read_plan(tmp_path / "out" / "noise-crop" / "seed-0")
+    assert {key: plan.views[key] for key in ("mixup", "noise", "crop", "fader")} == {"mixup": 0.0, "noise": 0.4, "crop": True, "fader": 0.0}
+    said = " ".join(" ".join(found.lines()).split())
+    assert "64 bands x 21 frames, 1 epochs, 8 sounds an update" in said
+    assert "averages over six tasks after a tenth of AudioSet" in said
+    assert found.svg().startswith("<svg ")
+    with pytest.raises(
+        ValueError, match=r"^the ablation augmentations is of images, and .* has sounds; give sound_views, sound_norm, or a"
+    ):
+        byol.ablate("augmentations", sounds, tmp_path / "no", **asked)
+    with pytest.raises(ValueError, match="--set blur: no such setting"):
+        byol.ablate("sound_views", sounds, tmp_path / "no", values=["blur=0"], **asked)
+    with pytest.raises(ValueError, match=r"sound_norm is of sounds, and digits has images; give augmentations, or a study of the method"):
+        byol.ablate("sound_norm", "digits", tmp_path / "no", epochs=1)
+
+
 def test_the_recipes_of_the_papers_hold_their_values(sounds):
     for version, lr in ((1, 3e-4), (2, 1e-4)):
         plan = run.prepare(Request(data=str(sounds), recipe=f"byol-a-v{version}", batch_size=8, encoder="audio-small-c4-d16")).plan
         s = plan.settings
-        assert (s.views, s.lr, s.epochs, s.weight_decay, plan.method["tau_base"]) == (f"byol-a-v{version}", lr, 100, 0.0, 0.99)
+        assert (s.views, s.lr, s.epochs, s.weight_decay, plan.warmup_steps) == (f"byol-a-v{version}", lr, 100, 0.0, 0)
+
+
+def test_the_rate_and_tau_of_the_papers_are_the_same_at_every_step(sounds, tmp_path):
+    more = {"recipe": "byol-a-v1", "encoder": "audio-small-c4-d16"}
+    train(sounds, tmp_path / "run", **more, set=(*SMALL[1:], "log_steps=1"))
+    log = logged(tmp_path / "run")
+    assert [r["step"] for r in log] == list(range(1, 13))
+    assert {r["lr"] for r in log} == {3e-4 * 8 / 256}
+    assert {r["tau"] for r in log} == {0.99}
 
 
 def test_a_named_set_is_tested_on_its_own_part(tmp_path):

@@ -182,7 +182,7 @@ def test_windows_lie_within_long_sounds_and_around_short_ones():
 
 
 def test_any_number_of_views_is_of_the_same_window():
-    plan = sounds.load("byol-a-v2", views=3, **SHORT)
+    plan = sounds.load("byol-a-v2", takes=((0, False),) * 3, **SHORT)
     state = plan.state((-9.66, 4.72))
     waves, ids = batch(0, plan.samples)
     views = plan.device(waves, ids, 0, 0, state)
@@ -190,6 +190,37 @@ def test_any_number_of_views_is_of_the_same_window():
     assert int(state.count) == 20
     assert torch.cat(views).mean() == pytest.approx(0, abs=1e-5)
     assert torch.cat(views).std() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_mild_view_is_the_window_itself_and_neither_it_nor_a_view_without_mixup_fills_the_bank():
+    plan = sounds.load("byol-a-v1", takes=((0, False), (1, False), (0, True), (0, True)), **SHORT, post=False)
+    assert (plan.mixing, len(plan.pipelines)) == ([0, 1], 4)
+    state = plan.state()
+    waves, ids = batch(0, plan.samples)
+    first, second, third, fourth = plan.device(waves, ids, 0, 0, state)
+    bare = state.normalised(LogMel()(waves))
+    assert torch.equal(third, bare)
+    assert torch.equal(fourth, bare)
+    # Mild views leave the others as they are.
+    usual = sounds.load("byol-a-v1", **SHORT, post=False)
+    for ours, theirs in zip((first, second), usual.device(waves, ids, 0, 0, usual.state()), strict=True):
+        assert torch.equal(ours, theirs)
+    assert int(state.pointer) == 2 * BATCH
+    alone = sounds.load("byol-a-v1", **SHORT, **{"view2.mixup": 0})
+    alone.device(waves, ids, 0, 0, state := alone.state())
+    assert int(state.count) == BATCH
+    said = " ".join(plan.describe())
+    assert "view 3: the window itself view 4: the window itself" in said
+
+
+def test_a_setting_of_one_view_changes_that_view_alone():
+    plan, faded = (sounds.load("byol-a-v1", **SHORT, mixup=0, post=False, **more) for more in ({}, {"view2.fader": 1.0}))
+    waves, ids = batch(0, plan.samples)
+    (first, second), (same, other) = (p.device(waves, ids, 0, 0, p.state()) for p in (plan, faded))
+    assert torch.equal(first, same)
+    line = other - second
+    torch.testing.assert_close(line, line[:, :, :1].expand_as(line), rtol=0, atol=1e-4)
+    assert line.abs().max() > 0.3
 
 
 def test_views_are_told_in_words_of_at_most_80_columns():
@@ -201,7 +232,7 @@ def test_views_are_told_in_words_of_at_most_80_columns():
     assert "one of the last 2,048 sounds mixed in, up to 40 %" in said
     assert "no fader" in said
     assert "linear fader +-1" in " ".join(second)
-    other = " ".join(sounds.load("byol-a-v1", mixup=0, noise=0.4, crop=False, pre="none", post=False, views=1).describe())
+    other = " ".join(sounds.load("byol-a-v1", mixup=0, noise=0.4, crop=False, pre="none", post=False, takes=[(0, False)]).describe())
     for words in ("nothing mixed in", "Gaussian noise of 0.4 deviations", "no crop", "not normalised before"):
         assert words in other
     assert "then normalised" not in other
@@ -217,7 +248,7 @@ def test_views_are_told_in_words_of_at_most_80_columns():
         ("byol-a-v1", {"memory": 0}, "memory 0 keeps no sound to mix with"),
         ("byol-a-v1", {"memory": 2.5}, "memory 2.5 is not a whole number"),
         ("byol-a-v1", {"memory": float("inf")}, "memory inf is not a whole number"),
-        ("byol-a-v1", {"crop": 2}, "crop 2 is not true or false"),
+        ("byol-a-v1", {"crop": 2}, "crop 2 is not true or false; give that"),
         ("byol-a-v1", {"heights": 0.5}, "heights 0.5 is no pair"),
         ("byol-a-v1", {"heights": (0.0, 1.0)}, "heights 0.0, 1.0 is no range"),
         ("byol-a-v1", {"widths": (1.5, 0.6)}, "widths 1.5, 0.6 is no range"),
@@ -228,7 +259,10 @@ def test_views_are_told_in_words_of_at_most_80_columns():
         ("byol-a-v1", {"noise": "loud"}, "noise 'loud' is not a number"),
         ("byol-a-v1", {"seconds": 0}, "seconds 0.0 is no length of a window"),
         ("byol-a-v1", {"seconds": 1e-6}, "seconds 1e-06 is less than a sample at 16000 Hz"),
-        ("byol-a-v1", {"views": 0}, "the views byol-a-v1 are 0; give 1 or more"),
+        ("byol-a-v1", {"takes": ()}, "the views byol-a-v1 are 0; give 1 or more"),
+        ("byol-a-v1", {"view2.seconds": 2}, "views of sound share one seconds, not 0.95 and 2.0; set seconds without a view before it"),
+        ("byol-a-v1", {"view3.fader": 1}, "view3.fader: the views byol-a-v1 have no view 3; give view1 to view2"),
+        ("byol-a-v1", {"view2.fade": 1}, r"no setting 'fade' \(did you mean fader\?\)"),
     ],
 )
 def test_views_that_cannot_be_are_one_sentence(name, changes, sentence):

@@ -40,7 +40,7 @@ def everything(out):
     from byol.data import ids_at
 
     class Net(nn.Module):
-        """Batch norm of torch's and of timm's, which also applies the activation."""
+        """Batch norm of torch's and of timm's, which also applies the activation; dropout."""
 
         dim = 6
 
@@ -57,7 +57,7 @@ def everything(out):
                 BatchNormAct2d(6),
                 nn.AdaptiveAvgPool2d(1),
             ]
-            self.net = nn.Sequential(*layers, nn.Flatten())
+            self.net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.1))
 
         def forward(self, x):
             return self.net(x)

@@ -95,6 +95,7 @@ class Settings:
     mean: str = "data"  # per channel, comma-separated, in [0, 1]; `data`: measured
     std: str = "data"  # likewise
     compile: bool = False  # the networks, by torch.compile
+    lr_schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up: to 0 along half a cosine, or as it is
 
     def __post_init__(self) -> None:
         _check_choices(self)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import NotRequired, TypedDict, overload
+from typing import Literal, NotRequired, TypeAlias, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
 
+Schedule: TypeAlias = Literal["cosine", "constant"]  # half a cosine over the run, as in BYOL; constant, as in BYOL-A
 NORMALISATION = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
@@ -138,13 +139,20 @@ def make(
     raise ValueError(f"no optimizer {name!r}; give lars, sgd or adamw")
 
 
-def learning_rate(step: int, *, peak: float, warmup: int, total: int) -> float:
-    """The rate of step 0 .. total-1: linear from 0 over `warmup` steps, then half a cosine to 0 (Grill et al. 2020, section 3.3)."""
+def learning_rate(step: int, *, peak: float, warmup: int, total: int, schedule: Schedule = "cosine") -> float:
+    """The rate of step 0 .. total-1: linear from 0 over `warmup` steps, then half a cosine to 0 (Grill et al. 2020, section 3.3).
+
+    A constant one stays at its peak instead.
+    """
     if step < warmup:
         return peak * step / warmup
+    if schedule == "constant":
+        return peak
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def target_momentum(progress: float, base: float) -> float:
-    """tau at progress k/K in [0, 1]: from `base` to 1 along half a cosine (Grill et al. 2020, section 3.3)."""
+def target_momentum(progress: float, base: float, schedule: Schedule = "cosine") -> float:
+    """tau at progress k/K in [0, 1]: from `base` to 1 along half a cosine (Grill et al. 2020, section 3.3), or constant."""
+    if schedule == "constant":
+        return base
     return 1 - (1 - base) * (math.cos(math.pi * progress) + 1) / 2

@@ -279,7 +279,7 @@ def _views(plan: Plan, source: Source, compiled: bool | None) -> views.Plan:
     """The named plan with what was asked of it, arranged as the method takes its views."""
     takes = [(view.of, view.mild) for view in methods.views_of(methods.load(plan.settings.method))]
     s, modality = plan.settings, modalities.of(source.modality)
-    return modality.plan(s.views, source, s.image_size, takes=takes, compiled=compiled, changes=plan.views)  # type: ignore[arg-type]
+    return modality.plan(s.views, source, s.image_size, takes=takes, compiled=compiled, changes=plan.views)
 
 
 def speed_of(session: Session) -> float:

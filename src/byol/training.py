@@ -82,7 +82,7 @@ def fit(
     loop = Loop(run, plan, method, optimizer, watcher, start, views)
     passes = feed(start * plan.settings.accumulate, plan.steps * plan.settings.accumulate)
     ended, agreed = "finished", dist.Agreement()
-    # Dropout in an encoder draws from torch's generator: seeded by the step, and given back as it was.
+    # Dropout in an encoder draws from torch's generator, which is seeded by the step, alike in all processes, and given back as it was.
     with torch.random.fork_rng(devices=[torch.device(plan.settings.device)] if plan.settings.device.startswith("cuda") else []):
         for step in range(start, plan.steps):
             loop.update(step, islice(passes, plan.settings.accumulate))
@@ -139,15 +139,16 @@ class Loop:
     def update(self, step: int, passes: Iterator[Batch]) -> None:
         """One optimiser step over `accumulate` forward passes, then the target, then perhaps a line of the log."""
         s = self.plan.settings
-        lr = learning_rate(step, peak=self.plan.peak_lr, warmup=self.plan.warmup_steps, total=self.plan.steps)
+        plan = self.plan
+        lr = learning_rate(step, peak=plan.peak_lr, warmup=plan.warmup_steps, total=plan.steps, schedule=s.lr_schedule)
         for group in self.optimizer.param_groups:
-            group["lr"] = (self.plan.peak_lr if group.get("constant") else lr) * group.get("lr_scale", 1.0)
+            group["lr"] = (plan.peak_lr if group.get("constant") else lr) * group.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         if self._held:  # a network without batch norm may have no buffers
             torch._foreach_copy_(self._before, self._held)
         losses = []
         for micro, (views, rows) in enumerate(passes):
-            torch.manual_seed((s.seed * 1_000_003 + step * s.accumulate + micro + dist.rank() * 2**40) % 2**63)
+            torch.manual_seed((s.seed * 1_000_003 + step * s.accumulate + micro) % 2**63)
             with self._alone(micro + 1 < s.accumulate):
                 with autocast(s.device, s.precision):
                     out = self.forward(views, **rows)

@@ -21,6 +21,7 @@ from byol.ablation.studies import STUDIES, Study, load
 from byol.ablation.table import Ablation, Finding
 from byol.config import Plan, Request
 from byol.data import cores
+from byol.encoders import SoundInput, input_from_json
 from byol.files import write_text
 from byol.reporting.run import read as read_run
 from byol.run import Look, Progress, Session
@@ -51,7 +52,7 @@ def ablate(
     progress: Progress = api.Quiet,
     **asked: object,
 ) -> Ablation:
-    """Vary one setting over several seeds, as in the paper, and compare the runs on labelled images.
+    """Vary one setting over several seeds, as in the paper, and compare the runs on labelled data.
 
     `name` is a study of `byol.ablation.STUDIES`, `values` are settings in place of its own, and the other arguments are the fields of
     `byol.config.Request` for all runs. `jobs` runs train at a time, each in a process of its own (None: one on each GPU, at least one).
@@ -77,7 +78,7 @@ def compare(
     onlooker = onlooker or Silent()
     study = load(asked.name)
     for value in asked.values:
-        check(asked.request, study.pairs(study.setting(value)))
+        check(study, asked.request, study.pairs(study.setting(value)))
     devices = len(gpus(asked.request.device)) or 1
     jobs = devices if jobs is None else jobs
     if jobs < 1:
@@ -98,7 +99,7 @@ def compare(
         findings=[_finding(study, s, out, asked.seeds, twins.get(s, "")) for s in settings],
         baselines=_baselines(out / folder(settings[0]) / "seed-0"),
         out=str(out),
-        untrained=published.value(study.name, "untrained", method="Random init"),
+        untrained=published.value(study.table, "untrained", method="Random init"),
         note=study.note,
         failed=over.failed,
     )
@@ -196,7 +197,10 @@ def _baselines(run: Path) -> dict[str, tuple[float, float]]:
 
 
 def _setup(plan: Plan, asked: Asked, common: Shared) -> str:
-    """'digits, small-w32-n3, 8 px, 20 epochs, batch 128'."""
-    s = plan.settings
+    """'digits, small-w32-n3, 8 px, 20 epochs, 128 images an update'."""
+    s, seen = plan.settings, input_from_json(plan.input)
     test = f", tested on {asked.test}" if asked.test else ""
-    return f"{common.request.data}{test}, {s.encoder}, {s.image_size} px, {s.epochs} epochs, {common.an_update} images an update"
+    size, many = f"{s.image_size} px", "images"
+    if isinstance(seen, SoundInput):
+        size, many = f"{seen.bands} bands x {seen.frames} frames", "sounds"
+    return f"{common.request.data}{test}, {s.encoder}, {size}, {s.epochs} epochs, {common.an_update} {many} an update"

@@ -7,13 +7,14 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
-from byol import methods, stored
+from byol import methods, modalities, stored
 from byol import run as runs
-from byol.ablation.studies import Study, load
+from byol.ablation.studies import STUDIES, Study, load
 from byol.config import Plan, Request, Settings, parse_assignments
+from byol.data import WORDS, Modality, Source
 from byol.run import Progress, Session
-from byol.views import Pipeline
 
 _FEWEST, _MOST = 8, 5  # images a pass, and settings, of the study of batch sizes when none are given
 
@@ -24,7 +25,7 @@ class Asked:
 
     name: str
     request: Request  # of every run, but for what is varied and the seed
-    test: str | None = None  # labelled test images; None: a fifth of the data
+    test: str | None = None  # labelled test data; None: a fifth of the data
     values: tuple[str, ...] = ()  # settings; none: the study's own
     seeds: int = 3
 
@@ -54,11 +55,30 @@ def folder(setting: str) -> str:
     return re.sub(r"[^\w=.]+", "-", setting).strip("-.") or "setting"
 
 
-def check(request: Request, pairs: tuple[str, ...]) -> None:
+def check(study: Study, request: Request, pairs: tuple[str, ...]) -> None:
     """ValueError for a setting that no run can have, before the data is read."""
     config = methods.load(request.method).Config  # type: ignore[attr-defined]
-    sets = parse_assignments(pairs, {"settings": Settings, "method": config, "views": Pipeline})
-    config(**sets["method"])
+    kinds: tuple[Modality, ...] = get_args(Modality) if study.modality is None else (study.modality,)
+    wrong: list[ValueError] = []
+    for kind in kinds:
+        try:
+            sets = parse_assignments(pairs, {"settings": Settings, "method": config, "views": modalities.of(kind).Pipeline})
+            config(**sets["method"])
+        except ValueError as error:
+            wrong.append(error)
+    if len(wrong) == len(kinds):
+        raise wrong[0]
+
+
+def fits(study: Study, source: Source) -> None:
+    """ValueError where the study is of another kind of data."""
+    if study.modality in (None, source.modality):
+        return
+    others = ", ".join(s.name for s in STUDIES.values() if s.modality == source.modality)
+    there = f"{others}, or a study of the method, such as tau_base" if others else "a study of the method, such as tau_base"
+    raise ValueError(
+        f"the ablation {study.name} is of {WORDS[study.modality].many}, and {source.spec} has {source.words.many}; give {there}"
+    )
 
 
 def shared(asked: Asked, out: Path, progress: Progress, *, crowd: int = 1) -> Shared:
@@ -77,6 +97,7 @@ def shared(asked: Asked, out: Path, progress: Progress, *, crowd: int = 1) -> Sh
         return stored.typed(Shared, before.get("shared"))
     minutes = asked.request.minutes
     session = runs.prepare(replace(asked.request, minutes=minutes and minutes / crowd), progress)
+    fits(load(asked.name), session.source)
     if session.source.labels is None:
         raise ValueError(f"{asked.request.data} has no labels, and runs are compared by them; give labelled data, e.g. folders by class")
     s = session.plan.settings

@@ -111,15 +111,15 @@ class Ablate(Common):
 
     name: Annotated[
         Literal[
-            "batch_size", "augmentations", "tau_base", "target", "alpha", "layers", "dim", "lr", "weight_decay", "loss_norm",
-            "predictor_rate", "rates", "norm", "encoder_norm",
+            "batch_size", "augmentations", "sound_views", "sound_norm", "tau_base", "target", "alpha", "layers", "dim", "lr",
+            "weight_decay", "loss_norm", "predictor_rate", "rates", "norm", "encoder_norm",
         ],
-        Place("what to vary: batch_size, augmentations, tau_base, target, alpha, layers, dim, lr, weight_decay, loss_norm, "
-              "predictor_rate, rates, norm or encoder_norm; see docs/ablations.md", "NAME"),
+        Place("what to vary: batch_size, augmentations, sound_views, sound_norm, tau_base, target, alpha, layers, dim, lr, "
+              "weight_decay, loss_norm, predictor_rate, rates, norm or encoder_norm; see docs/ablations.md", "NAME"),
     ]  # fmt: skip
     data: Annotated[str, Place(DATA + "; with labels", "DATA")]
     out: Annotated[Path | None, About("folder of all runs (default: runs/ablate-NAME-DATA); one that is there goes on", "FOLDER")] = None
-    test: Annotated[str | None, About("labelled test images (default: a stratified fifth of DATA)", "DATA")] = None
+    test: Annotated[str | None, About("labelled test data (default: a stratified fifth of DATA)", "DATA")] = None
     values: Annotated[tuple[str, ...], About("settings in place of the paper's, e.g. 0.9 0.99, or 'alpha=1 beta=0.5'", "X")] = ()
     seeds: Annotated[int, About("runs of each setting (default: 3)", "N")] = 3
     jobs: Annotated[int | None, About("runs at a time, each in a process of its own (default: one on each GPU, or 1)", "N")] = None

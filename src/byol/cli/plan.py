@@ -49,7 +49,8 @@ def show_plan(session: Session, screen: Screen) -> None:
     scaled = f"{number(s.lr)} x {s.batch_size * s.accumulate}/256 after {plan.warmup_steps:,} warm-up steps; "
     _row(screen, f"lr {number(plan.peak_lr)}, {s.optimizer.upper()}", scaled + plan.reasons.get("lr", ""))
     if "tau_base" in plan.method:
-        _row(screen, f"tau {plan.method['tau_base']} -> 1", plan.reasons.get("tau_base", ""))
+        constant = plan.method.get("tau_schedule") == "constant"
+        _row(screen, f"tau {plan.method['tau_base']}{', constant' if constant else ' -> 1'}", plan.reasons.get("tau_base", ""))
     _row(screen, f"views {s.views}", plan.reasons.get("views", ""))
     _row(screen, s.precision, plan.reasons.get("precision", ""))
     for note in plan.notes:
@@ -64,7 +65,8 @@ def show_whole(session: Session, screen: Screen) -> None:
         _row(screen, f"{name} = {_short(value)}", _reason(plan, name))
     screen.say("Follows")
     _row(screen, f"{plan.steps:,} steps", f"{number(plan.steps_per_epoch)} an epoch, of {_batch(plan)} {session.source.words.many}")
-    _row(screen, f"peak lr {number(plan.peak_lr)}", f"after {plan.warmup_steps:,} warm-up steps, then a cosine to 0")
+    falls = "a cosine to 0" if plan.settings.lr_schedule == "cosine" else "constant"
+    _row(screen, f"peak lr {number(plan.peak_lr)}", f"after {plan.warmup_steps:,} warm-up steps, then {falls}")
     _row(screen, "encoder", encoders.describe(plan.settings.encoder, input=session.input))
     _input(session, screen)
     _row(screen, "expected", plan.expected)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from byol import dist
-from byol.optim import target_momentum
+from byol.optim import Schedule, target_momentum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Options:
     hidden: int = 512  # units of the hidden layer of projector and predictor
     dim: int = 512  # units of the projection
     tau_base: float = 0.996  # target momentum at step 0
-    tau_schedule: Literal["constant", "cosine"] = "cosine"  # constant as in the script; cosine reaches 1 at the end, as in BYOL
+    tau_schedule: Schedule = "cosine"  # constant as in the script; cosine reaches 1 at the end, as in BYOL
     theta_positive: float = 0.8  # pairs of larger similarity count as the same
     theta_negative: float = 0.2  # pairs of smaller similarity count as different, with `negatives`
     negatives: bool = False  # whether anything counts as different (unverified: the abstract speaks of attraction only)
@@ -49,7 +49,7 @@ class Options:
 
     def tau(self, progress: float) -> float:
         """Target momentum at this progress."""
-        return self.tau_base if self.tau_schedule == "constant" else target_momentum(progress, self.tau_base)
+        return target_momentum(progress, self.tau_base, self.tau_schedule)
 
     def risks(self) -> dict[str, str]:
         """Labels that are believed at once: of a network that has learned nothing nearly all images are alike."""

@@ -21,7 +21,7 @@ from byol.losses import objective, squared_distance
 from byol.methods import Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, param_groups, target_momentum
+from byol.optim import Group, Schedule, param_groups, target_momentum
 
 _LOSS = "Both directions of 2 − 2 cos, summed. Low is not good by itself: collapse makes it low too."
 
@@ -32,7 +32,8 @@ class Options:
 
     hidden: int = 4096  # units of the hidden layer of projector and predictor
     dim: int = 256  # units of the projection
-    tau_base: float = 0.996  # target momentum at step 0; reaches 1 at the end
+    tau_base: float = 0.996  # target momentum at step 0
+    tau_schedule: Schedule = "cosine"  # reaches 1 at the end; constant stays
     # Between the two layers of each head; data: a scale and shift, set by the first batch so that it does then what batch norm would.
     head_norm: Literal["batch", "layer", "group", "data", "none"] = "batch"
     projection_norm: Literal["none", "batch"] = "none"  # none: as in the paper; batch: no scale or shift, as in SimSiam
@@ -66,6 +67,10 @@ class Options:
             raise ValueError(f"beta={self.beta} and alpha={self.alpha} are not possible; give beta 0 or more and alpha above 0")
         if self.beta and self.loss_norm != "l2":
             raise ValueError(f"loss_norm={self.loss_norm} has no negative pairs; give beta=0 or loss_norm=l2")
+
+    def tau(self, progress: float) -> float:
+        """Target momentum at this progress."""
+        return target_momentum(progress, self.tau_base, self.tau_schedule)
 
 
 class BYOL(nn.Module):
@@ -137,7 +142,7 @@ class BYOL(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Move the target, xi <- tau xi + (1 - tau) theta, with tau at progress = k/K; parameters only, never buffers."""
-        follow(*self._pairs(), target_momentum(progress, self.config.tau_base))
+        follow(*self._pairs(), self.config.tau(progress))
 
     def param_groups(self) -> list[Group]:
         """The online parameters, each part with its factor on the rate; the target has no gradient and so no place in them."""
@@ -149,7 +154,7 @@ class BYOL(nn.Module):
 
     def schedule(self, progress: float) -> dict[str, float]:
         """What `after_step` uses at this progress, for the log."""
-        return {"tau": target_momentum(progress, self.config.tau_base)}
+        return {"tau": self.config.tau(progress)}
 
     def diagnostics(self) -> dict[str, Tensor]:
         """The distance of online and target parameters over the norm of the online ones, ()."""

@@ -32,7 +32,7 @@ from byol.methods import Curve, StepOutput
 from byol.methods import _predictors as forms
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, param_groups, target_momentum
+from byol.optim import Group, Schedule, param_groups, target_momentum
 
 RECIPES = {
     "closed_form-imagenet-r50-100": {
@@ -83,7 +83,8 @@ class Options:
 
     hidden: int = 4096  # units of the hidden layer of the projector
     dim: int = 256  # units of the projection
-    tau_base: float = 0.99  # target momentum at step 0; reaches 1 at the end; that of BYOL's presets for 100 and 300 epochs
+    tau_base: float = 0.99  # target momentum at step 0; that of BYOL's presets for 100 and 300 epochs
+    tau_schedule: Schedule = "cosine"  # reaches 1 at the end; constant stays
     predictor: Literal["stiefel", "ns2", "ns", "visser", "ne", "lrp", "direct_pred", "direct_copy", "trainable"] = "stiefel"
     alpha: float = 0.3  # ridge: alpha I is added to the predictor; the paper's 0 to 0.9
     n: int | None = None  # iterations of visser, ns, ns2 and stiefel; none: 50, 9, 7 and 9, the paper's but for visser (unverified)
@@ -113,6 +114,10 @@ class Options:
             raise ValueError(f"n is {self.n}; give 1 or more, or none for the paper's")
         if self.eta is not None and not 0 < self.eta < math.inf:
             raise ValueError(f"eta is {self.eta}; give a number above 0, or none for one that is always stable")
+
+    def tau(self, progress: float) -> float:
+        """Target momentum at this progress."""
+        return target_momentum(progress, self.tau_base, self.tau_schedule)
 
 
 class ClosedForm(nn.Module):
@@ -189,7 +194,7 @@ class ClosedForm(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Move the target, xi <- tau xi + (1 - tau) theta; parameters only, never buffers."""
-        follow(*self._pairs(), target_momentum(progress, self.config.tau_base))
+        follow(*self._pairs(), self.config.tau(progress))
 
     def param_groups(self) -> list[Group]:
         """The online parameters; a trainable predictor with its factor on the rate."""
@@ -201,7 +206,7 @@ class ClosedForm(nn.Module):
 
     def schedule(self, progress: float) -> dict[str, float]:
         """What `after_step` uses at this progress, for the log."""
-        return {"tau": target_momentum(progress, self.config.tau_base)}
+        return {"tau": self.config.tau(progress)}
 
     @torch.no_grad()
     def diagnostics(self) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ from byol.losses import normalise, regression_loss
 from byol.methods import StepOutput, View
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, param_groups, target_momentum
+from byol.optim import Group, Schedule, param_groups, target_momentum
 
 RECIPES = {
     "myow-cifar10-r18": {
@@ -62,7 +62,8 @@ class Options:
     dim: int = 256  # units of the projection
     mined_hidden: int = 1024  # of the hidden layer of the second projector and predictor
     mined_dim: int = 64  # units of the second projection
-    tau_base: float = 0.98  # target momentum at step 0; reaches 1 at the end
+    tau_base: float = 0.98  # target momentum at step 0
+    tau_schedule: Schedule = "cosine"  # reaches 1 at the end; constant stays
     target_init: Literal["fresh", "copy"] = "copy"  # fresh: weights of its own; copy: those of the online network
     symmetric: bool = True  # both augmented views predict each other, and the loss is the mean; else the first predicts the second
     neighbours: int = 1  # one of so many nearest candidates is drawn; fewer where there are not as many
@@ -86,6 +87,10 @@ class Options:
             raise ValueError(
                 f"mined_from={self.mined_from} and mined_full={self.mined_full} are shares of the run; give 0 <= from <= full <= 1"
             )
+
+    def tau(self, progress: float) -> float:
+        """Target momentum at this progress."""
+        return target_momentum(progress, self.tau_base, self.tau_schedule)
 
 
 class MYOW(nn.Module):
@@ -166,7 +171,7 @@ class MYOW(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Move the targets, xi <- tau xi + (1 - tau) theta, with tau at progress = k/K; and the weight of mining."""
-        follow(*self._pairs(), target_momentum(progress, self.config.tau_base))
+        follow(*self._pairs(), self.config.tau(progress))
         self.progress.fill_(progress)
 
     def param_groups(self) -> list[Group]:
@@ -175,7 +180,7 @@ class MYOW(nn.Module):
 
     def schedule(self, progress: float) -> dict[str, float]:
         """What `after_step` uses at this progress, for the log."""
-        return {"tau": target_momentum(progress, self.config.tau_base)}
+        return {"tau": self.config.tau(progress)}
 
     def diagnostics(self) -> dict[str, Tensor]:
         """The distance of online and target parameters over the norm of the online ones, and the weight of mining, () each."""

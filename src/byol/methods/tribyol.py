@@ -26,7 +26,7 @@ from byol.losses import regression_loss
 from byol.methods import Curve, StepOutput, View
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, twins
-from byol.optim import Group, param_groups, target_momentum
+from byol.optim import Group, Schedule, param_groups, target_momentum
 
 RECIPES = {
     "tribyol-cifar10-r18": {
@@ -62,7 +62,7 @@ class Options:
     dim: int = 128  # units of the projection
     tau_base: float = 0.996  # momentum of the targets at step 0
     second_tau_base: float | None = None  # of the second target; none: as the first
-    tau_schedule: Literal["constant", "cosine"] = "cosine"  # cosine reaches 1 at the end, as in BYOL
+    tau_schedule: Schedule = "cosine"  # cosine reaches 1 at the end, as in BYOL
     symmetric: bool = True  # all three views online and the mean of both directions; else the first predicts the others (unverified)
     updates: Literal["alternate", "both"] = "alternate"  # one target an update, in turns; or both in every one (unverified)
     target_init: Literal["fresh", "copy"] = "fresh"  # fresh: each its own random weights; copy: both those of the online network
@@ -83,7 +83,7 @@ class Options:
     def taus(self, progress: float) -> tuple[float, float]:
         """tau of both targets at this progress."""
         bases = self.tau_base, self.tau_base if self.second_tau_base is None else self.second_tau_base
-        first, second = (base if self.tau_schedule == "constant" else target_momentum(progress, base) for base in bases)
+        first, second = (target_momentum(progress, base, self.tau_schedule) for base in bases)
         return first, second
 
 

@@ -34,10 +34,8 @@ def names() -> list[str]:
 def plan(
     name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, changes: Mapping[str, Change]
 ) -> SoundViews:
-    """The named plan at the rate of the data; all views are made alike, and there is nothing to compile."""
-    if any(mild for _, mild in takes or ()):
-        raise ValueError(f"the views {name} of sound have no mild view, which this method takes; give another --method, such as byol")
-    return load(name, front=FrontEnd.at(source.rate), views=2 if takes is None else len(takes), **changes)  # type: ignore[arg-type]
+    """The named plan at the rate of the data; there is nothing to compile."""
+    return load(name, front=FrontEnd.at(source.rate), takes=takes, **changes)
 
 
 def measured(source: Source, front: FrontEnd | None = None) -> Statistics:

@@ -18,7 +18,7 @@ _FILE = Path(__file__).with_name("results.csv")
 class Row:
     """One published number."""
 
-    table: str  # "linear", "transfer-linear", ...; of ablations the name that `byol ablate` takes
+    table: str  # "linear", "transfer-linear", ...; of ablations of images the name that `byol ablate` takes
     method: str  # "SimCLR (repro)": as BYOL's authors reproduced it
     network: str
     epochs: int | None  # of training without labels; None: not said, or none
@@ -85,7 +85,7 @@ def rows(**wanted: str | float | None) -> list[Row]:
     return [r for r in everything() if all(getattr(r, name) == value for name, value in wanted.items())]
 
 
-def value(table: str, setting: str, *, method: str = "BYOL", metric: str = "top-1") -> Row | None:
+def value(table: str, setting: str, *, method: str = "BYOL", metric: str = "top-1", **wanted: str | float | None) -> Row | None:
     """The row of an ablation at a setting such as "tau_base=0.99"; None where nothing was published."""
-    found = rows(table=table, setting=setting, method=method, metric=metric)
+    found = rows(table=table, setting=setting, method=method, metric=metric, **wanted)
     return found[0] if found else None

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from typing import Any, Final, TypeVar, get_args, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-Change = float | tuple[float, float] | None
+Change = float | str | tuple[float, float] | None
 Take = tuple[int, bool]  # which pipeline, and whether mild
-P = TypeVar("P")  # the pipeline of a kind of data: a frozen dataclass of numbers, pairs of numbers and switches
+P = TypeVar("P")  # the pipeline of a kind of data: a frozen dataclass of numbers, pairs of numbers, words and switches
 _ONE: Final = re.compile(r"view(\d{1,4})\.(.*)")  # a setting of one view alone: view2.blur
 
 
@@ -45,7 +45,9 @@ def changed(pipeline: P, changes: Mapping[str, Change]) -> P:
 
 
 def _value(key: str, value: Change, kind: object) -> object:
-    """What the field holds: a pair, a whole number or none, a switch, or a number; True and False are 1 and 0."""
+    """What the field holds: a word, a pair, a whole number or none, a switch, or a number; True and False are 1 and 0."""
+    if get_origin(kind) is Literal:
+        return str(value)  # the pipeline knows which words there are
     kinds = get_args(kind) or (kind,)
     if kinds in ((float, float), (int, int)):
         if isinstance(value, (tuple, list)) and len(value) == 2 and (kinds[0] is float or all(v == int(v) for v in value)):
@@ -56,10 +58,11 @@ def _value(key: str, value: Change, kind: object) -> object:
     if kind is bool and value in (0, 1):
         return bool(value)
     whole = int in kinds
-    if whole and isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+    if whole and isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
         return int(value)
     if whole or kind is bool or not isinstance(value, (int, float)):
-        raise ValueError(f"{key} {value!r} is not a {'whole ' * whole}number; give {'true or false' if kind is bool else 'one'}")
+        wanted = "true or false" if kind is bool else "a whole number" if whole else "a number"
+        raise ValueError(f"{key} {value!r} is not {wanted}; give that")
     return float(value)
 
 

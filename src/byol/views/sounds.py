@@ -1,6 +1,7 @@
 """Views of a sound: a window of it as a log-mel spectrogram, with another sound behind it, cropped and resized; BYOL-A's two versions.
 
-All views are of the same window. Every number drawn is a pure function of (seed, epoch, view, sample id); what is mixed in comes from
+All views are of the same window, mild ones too: those are the window as it is, normalised like the others, and are ours (BYOL-A has
+none). Every number drawn is a pure function of (seed, epoch, view, sample id); what is mixed in comes from
 a bank of the last sounds (sound_state.py), which a step fills: so the views of a step depend on those before it, and `device` has to be
 called once a step and in their order. Unlike the released code, which has a bank and running statistics in each worker process and
 forgets them with it, there is one of each for the whole run.
@@ -9,9 +10,8 @@ forgets them with it, there is one of each for the whole run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
 import torch
@@ -20,13 +20,13 @@ from torch import Tensor
 from byol import dist, rng
 from byol.logmel import FrontEnd, LogMel
 from byol.views import sound_ops
+from byol.views.changes import Change, Take, arranged, near
 from byol.views.sound_norm import standardised
 from byol.views.sound_state import SoundState
 from byol.views.sound_words import describe
 
 Pad: TypeAlias = Literal["both", "end"]
 Pre: TypeAlias = Literal["running", "given", "none"]
-Change: TypeAlias = float | str | tuple[float, float]
 
 # One column each, for good; then one for the noise on every value. The window is drawn with the numbers of the first view.
 _START, _SHARE, _ENTRY = range(3)
@@ -36,7 +36,7 @@ _NOISE: Final = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """What is done to every view, in this order; the defaults are those of BYOL-A's first version."""
+    """What is done to a view, in this order; the defaults are those of BYOL-A's first version. What `SHARED` names all views share."""
 
     seconds: float = 0.95  # of the window that all views are of
     pad: Pad = "both"  # where silence is added to shorter sounds
@@ -44,7 +44,9 @@ class Pipeline:
     pre_epochs: int = 10  # as long as running statistics learn
     mixup: float = 0.4  # greatest share of another sound, from 0; 0: none
     memory: int = 2048  # sounds in the bank
-    push_each_view: bool = True  # a sound enters the bank once a view, as in the released code, so that later views can meet it; else once
+    push_each_view: bool = (
+        True  # a sound enters the bank once a mixed view, as in the released code, so that later views can meet it; else once
+    )
     noise: float = 0.0  # deviation of Gaussian noise, in those of the data; the ablation instead of mixup has 0.4
     crop: bool = True  # random resize crop
     heights: tuple[float, float] = (0.6, 1.5)  # of a crop, in shares of the bands, at most all
@@ -84,36 +86,39 @@ PLANS: Final = {
     "byol-a-v2": Pipeline(pad="end", pre="given", mixup=0.2, fader=1.0),
 }
 
+MILD: Final[Mapping[str, Change]] = {"mixup": 0.0, "noise": 0.0, "crop": False, "fader": 0.0}  # the window itself
+SHARED: Final = ("seconds", "pad", "pre", "pre_epochs", "memory", "push_each_view", "post")  # one window, bank and normalisation
 
-def load(name: str, *, front: FrontEnd | None = None, views: int = 2, **changes: Change) -> SoundViews:
-    """The named views of sound; `changes` set fields of the pipeline. Unknown names and values out of range are a ValueError.
+
+def load(name: str, *, front: FrontEnd | None = None, takes: Sequence[Take] | None = None, **changes: Change) -> SoundViews:
+    """The named views of sound; `takes` and `changes` as in `byol.views.load`. Unknown names and values out of range are a ValueError.
 
     byol-a-v1  mixup up to 0.4, random resize crop; normalised by running statistics, and over the batch (arXiv 2103.06695)
     byol-a-v2  mixup up to 0.2, random resize crop, linear fader; statistics measured beforehand (arXiv 2204.07402)
     """
     if name not in PLANS:
-        raise ValueError(f"there are no views of sound {name!r}{_near(name, list(PLANS))}; there are {', '.join(PLANS)}")
-    return SoundViews(name, _with(PLANS[name], changes), front, views)
+        raise ValueError(f"there are no views of sound {name!r}{near(name, list(PLANS))}; there are {', '.join(PLANS)}")
+    return SoundViews(name, arranged(name, (PLANS[name], PLANS[name]), takes, MILD, changes), front)
 
 
 class SoundViews:
     """A view plan of sound: waveforms in, as many views of log-mel spectrograms out as there are to be."""
 
-    def __init__(self, name: str, pipeline: Pipeline, front: FrontEnd | None = None, views: int = 2) -> None:
-        if views < 1:
-            raise ValueError(f"the views {name} are {views}; give 1 or more")
-        self.name, self.pipeline, self.views = name, pipeline, views
+    def __init__(self, name: str, pipelines: Sequence[Pipeline], front: FrontEnd | None = None) -> None:
+        if not pipelines:
+            raise ValueError(f"the views {name} are 0; give 1 or more")
+        self.name, self.pipelines = name, tuple(pipelines)
+        self.pipeline = p = self.pipelines[0]  # for what all views share
+        for key in SHARED:
+            if len(found := {getattr(each, key): None for each in self.pipelines}) > 1:
+                raise ValueError(f"views of sound share one {key}, not {' and '.join(map(str, found))}; set {key} without a view before it")
         self.logmel = LogMel(front)
         self.front = self.logmel.front
-        self.samples = self.front.samples(pipeline.seconds)  # of a window
+        self.samples = self.front.samples(p.seconds)  # of a window
         if not self.samples:
-            raise ValueError(f"seconds {pipeline.seconds} is less than a sample at {self.front.rate} Hz; give more")
+            raise ValueError(f"seconds {p.seconds} is less than a sample at {self.front.rate} Hz; give more")
         self.shape = (self.front.bands, self.front.frames(self.samples))  # of a view: F, T
-
-    @property
-    def pipelines(self) -> tuple[Pipeline, ...]:
-        """The same for each view."""
-        return (self.pipeline,) * self.views
+        self.mixing = [number for number, each in enumerate(self.pipelines) if each.mixup]  # views that another sound is mixed into
 
     @property
     def compiled(self) -> bool:
@@ -124,7 +129,7 @@ class SoundViews:
         """A new state for these views: an empty bank, and mean and deviation of the data where they are measured beforehand."""
         if self.pipeline.pre == "given" and statistics is None:
             raise ValueError(f"the views {self.name} need the statistics of the data; give their mean and deviation, or pre='running'")
-        state = SoundState(*self.shape, self.pipeline.memory if self.pipeline.mixup else 0)
+        state = SoundState(*self.shape, self.pipeline.memory if self.mixing else 0)
         if statistics:
             state.settle(*statistics)
         return state
@@ -155,12 +160,12 @@ class SoundViews:
             state.learn(x)
         if p.pre != "none":
             x = state.normalised(x)
-        whole = dist.gathered(x) if p.mixup else None
+        whole = dist.gathered(x) if self.mixing else x
         out = []
-        for number in range(self.views):
-            u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + number, ids.cpu(), p.draws(x[0].numel()))
-            out.append(changed(x, u, p, state))
-            if whole is not None and (p.push_each_view or number == self.views - 1):
+        for number, own in enumerate(self.pipelines):
+            u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + number, ids.cpu(), own.draws(x[0].numel()))
+            out.append(changed(x, u, own, state))
+            if number in (self.mixing if p.push_each_view else self.mixing[-1:]):
                 state.push(whole)
         return standardised(out) if p.post else tuple(out)
 
@@ -182,35 +187,3 @@ def changed(x: Tensor, u: Tensor, p: Pipeline, state: SoundState) -> Tensor:
     if p.fader:
         x = sound_ops.faded(x, drawn[:, _FADER], p.fader)
     return x
-
-
-def _with(pipeline: Pipeline, changes: Mapping[str, Change]) -> Pipeline:
-    """The pipeline with its fields replaced, each of its own type."""
-    known = [f.name for f in fields(Pipeline)]
-    for key in changes:
-        if key not in known:
-            raise ValueError(f"views of sound have no setting {key!r}{_near(key, known)}; there are {', '.join(known)}")
-    values = {key: _value(key, value, getattr(pipeline, key)) for key, value in changes.items()}
-    return replace(pipeline, **values)  # type: ignore[arg-type]  # _value checks
-
-
-def _value(key: str, value: Change, like: Change) -> Change:
-    """The value as the type of the field's own; True and False are 1 and 0, and the other way round."""
-    if isinstance(like, tuple):
-        if isinstance(value, (tuple, list)) and len(value) == 2:
-            return float(value[0]), float(value[1])
-        raise ValueError(f"{key} {value!r} is no pair; give two numbers, the least and the greatest")
-    if isinstance(like, str):
-        return str(value)
-    if not isinstance(value, (int, float)):
-        raise ValueError(f"{key} {value!r} is not a number; give one")
-    if isinstance(like, float):
-        return float(value)
-    if not float(value).is_integer() or (isinstance(like, bool) and value not in (0, 1)):
-        raise ValueError(f"{key} {value!r} is not {'true or false' if isinstance(like, bool) else 'a whole number'}; give that")
-    return type(like)(value)
-
-
-def _near(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, n=2)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
