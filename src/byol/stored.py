@@ -75,7 +75,7 @@ def convert(value: object, wanted: object, name: str) -> object:
         return typed(wanted, value)
     if _is_plain(value, wanted):
         return value
-    raise ValueError(f"{name} is {_brief(value)}")
+    raise ValueError(f"{name} is {_brief(value)}, which cannot be")
 
 
 def _is_plain(value: object, wanted: object) -> bool:
@@ -96,7 +96,7 @@ def _first_that_fits(value: object, kinds: tuple[object, ...], name: str) -> obj
             return convert(value, kind, name)
         except ValueError:
             continue
-    raise ValueError(f"{name} is {_brief(value)}")
+    raise ValueError(f"{name} is {_brief(value)}, which cannot be")
 
 
 def _sequence(value: list[object] | tuple[object, ...], wanted: object, name: str) -> object:
@@ -105,7 +105,7 @@ def _sequence(value: list[object] | tuple[object, ...], wanted: object, name: st
         found = [convert(v, args[0], f"{name}[{i}]") for i, v in enumerate(value)]
         return found if get_origin(wanted) is list else tuple(found)
     if len(value) != len(args):
-        raise ValueError(f"{name} is {_brief(value)}")
+        raise ValueError(f"{name} is {_brief(value)}, which cannot be")
     return tuple(convert(v, kind, f"{name}[{i}]") for i, (v, kind) in enumerate(zip(value, args, strict=True)))
 
 
