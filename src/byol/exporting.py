@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
+import torch.fx.experimental._config
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -191,9 +192,10 @@ def _write_pt2(form: _Form, path: Path, about: str) -> Callable[[Tensor], Tensor
 
 
 def _program(form: _Form) -> torch.export.ExportedProgram:
-    # What torch cannot prove of a length that is padded to a least one is asked when the graph runs.
     shapes = (dict.fromkeys(form.open(), torch.export.Dim.DYNAMIC),)
-    return torch.export.export(form.net, (form.examples()[0],), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True)
+    # As torch.onnx does: else a length for which some layer has one frame would be refused when the graph runs.
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        return torch.export.export(form.net, (form.examples()[0],), dynamic_shapes=shapes)
 
 
 def _check(wanted: Sequence[tuple[Tensor, Tensor]], run: Callable[[Tensor], Tensor], out: Path) -> None:
