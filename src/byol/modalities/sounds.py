@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from byol import dist, rng, views
 from byol.data import Source, Statistics, Unreadable, cut
 from byol.encoders import AnyInput, SoundInput, spectrogram
-from byol.logmel import FrontEnd
+from byol.logmel import EPS, FrontEnd
 from byol.views.changes import Change, Take
 from byol.views.sound_norm import statistics
 from byol.views.sounds import PLANS, SoundViews, load
@@ -44,6 +44,8 @@ def measured(source: Source) -> Statistics:
     plan = load("byol-a-v1", front=FrontEnd.at(source.rate))
     ids = rng.permuted(0, 0, len(source), torch.arange(min(MEASURED, len(source))), rng.STREAM_SAMPLE)
     mean, std = statistics(_windows(source, plan, ids), plan.logmel)
+    if std <= EPS:
+        raise ValueError(f"{source.spec}: all of {len(ids):,} sounds are silent, so that there is nothing to learn from; give others")
     frames = float(plan.shape[1])
     return Statistics(mean=(mean,), std=(std,), low=0.0, high=1.0, height=frames, width=frames, count=len(ids))
 
