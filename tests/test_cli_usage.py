@@ -21,7 +21,7 @@ FLAGS = {
     "ablate": "--batch-size --device --encoder --epochs --image-size --jobs --json --limit --minutes --out --recipe --seed --seeds --set "
     "--test --values data name",
     "embed": "--batch-size --device --devices --hop --json --limit --out --precision data encoder",
-    "export": "--json --network --out run",
+    "export": "--json --network --out --takes run",
     "report": "--json --out run",
     "list": "--json what",
 }

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from byol import exporting
-from byol.encoders import Encoder, Input, load, wrap
+from byol.encoders import Encoder, Input, SoundInput, load, wrap
 from byol.exporting import load_encoder, save_encoder
+from byol.logmel import FrontEnd
 
 DOCS = Path(__file__).parents[1] / "docs" / "encoders.md"
 
@@ -235,9 +237,87 @@ def test_pt2_equals_the_encoder_at_every_batch_size(graphs):
 
 
 def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "_write_pt2", lambda encoder, path, about: path.touch() or (lambda x: encoder(x) + 2e-4))
+    monkeypatch.setattr(exporting, "_write_pt2", lambda form, path, about: path.touch() or (lambda x: form.net(x) + 2e-4))
     with pytest.raises(ValueError, match=r"a\.pt2 was not written: .* 0\.0002"):
         save_encoder(wrap(nn.Conv2d(3, 7, 3), input=of(8)), tmp_path / "a.pt2", extra={})
+    assert list(tmp_path.iterdir()) == []
+
+
+HEARD = {
+    "audio-small-c4-d16": SoundInput(mean=-8.0, std=5.0),
+    "byol-a-v1-d512": SoundInput.of(FrontEnd.at(8000), mean=-8.0, std=5.0, frames=96),
+    "byol-a-v2": SoundInput(mean=-8.0, std=5.0),
+}
+SOUNDS = [
+    ("audio-small-c4-d16", "onnx", "waveform"),
+    ("audio-small-c4-d16", "pt2", "waveform"),
+    ("audio-small-c4-d16", "onnx", "log-mel"),
+    ("audio-small-c4-d16", "pt2", "log-mel"),
+    ("byol-a-v1-d512", "onnx", "waveform"),
+    ("byol-a-v2", "pt2", "waveform"),
+]
+
+
+def graph(path):
+    """What a file computes, read as its users read it, and its description."""
+    if path.suffix == ".pt2":
+        inside = {"byol": ""}
+        net = torch.export.load(path, extra_files=inside).module()
+        return lambda x: net(x), json.loads(inside["byol"])
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    about = json.loads(session.get_modelmeta().custom_metadata_map["byol"])
+    assert about["takes"] == {given.name: given.shape}
+    return lambda x: torch.from_numpy(session.run(None, {given.name: x.numpy()})[0]), about
+
+
+def chirps(count, samples, rate):
+    """(count, samples): rising tones in noise, of very different levels, the last of several silent."""
+    t = torch.arange(samples) / rate
+    tones = (2 * math.pi * (200 * torch.arange(1, count + 1)[:, None] + 300 * t) * t).sin()
+    noise = 0.05 * torch.randn(count, samples, generator=torch.Generator().manual_seed(samples))
+    levels = torch.logspace(-0.2, -4, count) * (torch.arange(count) < max(1, count - 1))
+    return levels[:, None] * (tones + noise)
+
+
+@pytest.mark.parametrize(("name", "ending", "takes"), SOUNDS)
+def test_a_graph_of_sound_equals_the_encoder_at_every_length_and_batch_size(name, ending, takes, tmp_path):
+    heard = HEARD[name]
+    encoder = load(name, input=heard, seed=3)
+    with torch.no_grad():
+        encoder(encoder.preprocess(chirps(6, 2 * heard.rate, heard.rate)))  # in train mode: its statistics move
+    save_encoder(encoder.eval(), tmp_path / f"a.{ending}", extra={"step": 7}, takes=takes)
+    run, about = graph(tmp_path / f"a.{ending}")
+    assert (about["input"], about["provenance"]) == (heard.to_json(), {"step": 7})
+    assert about["takes"] == {"waveforms": ["batch", "samples"]} if takes == "waveform" else {"log_mels": ["batch", 1, 64, "frames"]}
+    for count, seconds in ((4, 0.3), (1, 0.95), (2, 4.1)):
+        waves = chirps(count, int(seconds * heard.rate), heard.rate)
+        x = encoder.preprocess(waves)
+        with torch.no_grad():
+            torch.testing.assert_close(run(waves if takes == "waveform" else x), encoder(x), rtol=0, atol=1e-4)
+    if takes == "log-mel":
+        with torch.no_grad():
+            torch.testing.assert_close(run(x[..., :8].contiguous()), encoder(x[..., :8]), rtol=0, atol=1e-4)
+
+
+def test_waveforms_are_for_graphs_of_sound_alone_and_the_default_of_these(tmp_path):
+    heard, seen = load("audio-small-c4-d16", input=HEARD["audio-small-c4-d16"]), load("small-w8", input=of(16))
+    for encoder, name, why in ((heard, "a.safetensors", "weights, which take both"), (seen, "a.onnx", "small-w8 takes images")):
+        with pytest.raises(ValueError, match=f"{why}; leave --takes out") as caught:
+            save_encoder(encoder, tmp_path / name, extra={}, takes="log-mel")
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    save_encoder(heard, tmp_path / "a.pt2", extra={})
+    assert "waveforms" in graph(tmp_path / "a.pt2")[1]["takes"]
+
+
+def test_a_network_for_images_of_one_size_is_refused_for_sounds_of_any_length(tmp_path):
+    encoder = load("test_vit", input=SoundInput(mean=-8.0, std=5.0, frames=64))
+    with pytest.raises(ValueError, match=r"torch cannot write timm:test_vit as \.pt2: .*; export \.safetensors") as caught:
+        save_encoder(encoder, tmp_path / "a.pt2", extra={})
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

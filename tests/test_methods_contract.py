@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import test_training as single
 import torch
+from sound_files import SMALL, tones
 
 import byol
 from byol import config, methods, optim, recipes, run, training, views
@@ -196,22 +198,73 @@ def test_auto_resolves_on_every_device(name):
         options(**plan.method)
 
 
-FEW = {"epochs": 1, "limit": 64, "batch_size": 16, "encoder": "small-w8-n2", "image_size": 8, "precision": "fp32", "device": "cpu"}
+FEW = {"epochs": 1, "batch_size": 16, "precision": "fp32", "device": "cpu"}
+IMAGES = {"limit": 64, "encoder": "small-w8-n2", "image_size": 8}
+
+
+HEARD = tuple(word for word in SMALL if not word.startswith(("hidden", "dim")))
+
+
+def few_units(name):
+    return [f"{f.name}=16" for f in dataclasses.fields(methods.load(name).Config) if f.name in ("hidden", "dim", "queue")]
+
+
+def holds_what_it_learnt(out, x):
+    """The exported encoder, which is that of the run bit for bit."""
+    exported, kept = byol.load(out), run.restored(out).encoder.eval()
+    assert all(torch.equal(exported.state_dict()[k], v) for k, v in kept.state_dict().items())
+    torch.testing.assert_close(exported(x), kept(x))  # another memory layout
+    return exported
 
 
 @EVERY
 def test_one_epoch_of_digits_trains_evaluates_and_exports_the_encoder_of_the_run(tmp_path, name):
     out = tmp_path / "run"
-    few = [f"{f.name}=16" for f in dataclasses.fields(methods.load(name).Config) if f.name in ("hidden", "dim", "queue")]
-    trained = byol.train("digits", out, method=name, set=(*few, "channels_last=true"), **FEW)
+    trained = byol.train("digits", out, method=name, set=(*few_units(name), "channels_last=true"), **FEW, **IMAGES)
     assert trained.outcome.ended == "finished"
     assert math.isfinite(trained.outcome.record["loss"])
-    exported, kept = byol.load(out), run.restored(out).encoder.eval()
-    assert all(torch.equal(exported.state_dict()[k], v) for k, v in kept.state_dict().items())
-    x = torch.randn(4, 1, 8, 8)
-    torch.testing.assert_close(exported(x), kept(x))  # another memory layout
+    exported = holds_what_it_learnt(out, torch.randn(4, 1, 8, 8))
     (found,) = byol.evaluate(out, "digits", protocols=("knn",), limit=64, baselines=False, device="cpu")
     assert [s.dim for s in found.scores] == [exported.dim]
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    return tones(tmp_path_factory.mktemp("data") / "tones", 48)
+
+
+@EVERY
+def test_an_epoch_of_sounds_is_refused_in_one_sentence_or_stopped_goes_on_bit_for_bit_and_exports(tmp_path, sounds, name):
+    asked = {"method": name, "set": (*HEARD, *few_units(name), "log_steps=1"), **FEW}
+    mild = any(view.mild for view in methods.views_of(methods.load(name)))
+    if mild or name == "autoencoder":  # which draws images
+        with pytest.raises(ValueError, match="mild view" if mild else "takes one of images") as told:
+            byol.train(sounds, tmp_path / "whole", **asked)
+        assert "\n" not in str(told.value)
+        return
+    assert byol.train(sounds, tmp_path / "whole", **asked).outcome.ended == "finished"
+    assert byol.train(sounds, tmp_path / "cut", watcher=StopAfter(2), **asked).outcome.step == 2
+    assert byol.resume(tmp_path / "cut").outcome.ended == "finished"
+    whole, cut = (run.restored(tmp_path / of).state_dict() for of in ("whole", "cut"))
+    assert all(torch.equal(cut[key], value) for key, value in whole.items())
+    rows, again = (single.losses(tmp_path / of) for of in ("whole", "cut"))
+    assert rows == again
+    assert all(math.isfinite(row["loss"]) for row in rows)
+    holds_what_it_learnt(tmp_path / "whole", torch.randn(4, 1, 64, 21))
+
+
+class StopAfter:
+    """Interrupts a run, as Ctrl-C does."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def step(self, done):
+        if done == self.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def log(self, record): ...
+    def note(self, text): ...
 
 
 TWELFTH = '''"""Decorrelation of nothing: the twelfth method, of a test.

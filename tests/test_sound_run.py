@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
-from sound_files import write
+from sound_files import CLASSES, SMALL, tone, tones, write
 from test_dist import free_port
 from together import start
 
@@ -16,29 +16,16 @@ import byol
 from byol import checkpoint, run
 from byol.cli import main
 from byol.config import Request
-from byol.data import open_source
+from byol.data import open_source, sound_reader
 from byol.encoders import SoundInput
 from byol.evaluation.baselines import mfcc
 from byol.logmel import FrontEnd, LogMel
 from byol.views import SoundViews
 
-SMALL = ("encoder=audio-small-c4-d16", "hidden=32", "dim=16", "memory=12", "seconds=0.2", "precision=fp32")
-CLASSES = {"low": 220, "middle": 660, "high": 1980}
-
-
-def tone(hertz, frames, rate, seed):
-    noise = np.random.default_rng(seed).standard_normal(frames)
-    return (0.4 * np.sin(2 * np.pi * hertz * np.arange(frames) / rate) + 0.05 * noise).astype(np.float32)
-
 
 @pytest.fixture
 def sounds(tmp_path):
-    """36 sounds of 0.1 to 0.4 s, shorter and longer than a window."""
-    for n in range(36):
-        name, hertz = list(CLASSES.items())[n % 3]
-        frames = 1600 + 4800 * n // 36
-        write(tmp_path / "tones" / name / f"{n:02}.wav", rate=16_000, samples=tone(hertz, frames, 16_000, n))
-    return tmp_path / "tones"
+    return tones(tmp_path / "tones")
 
 
 def train(data, out, **asked):
@@ -146,6 +133,50 @@ def test_two_processes_remember_and_learn_what_one_does(sounds, tmp_path):
     states = [checkpoint._read(tmp_path / name / checkpoint.LAST)[0] for name in ("one", "two")]
     for key in ("bank", "pointer", "count", "mean"):
         torch.testing.assert_close(states[1][f"views/{key}"], states[0][f"views/{key}"], rtol=1e-5, atol=1e-5)
+
+
+def test_what_cannot_be_heard_is_left_out_of_a_run_and_listed_and_silence_is_a_sound(sounds, tmp_path, monkeypatch):
+    """Also what was there when the run began, and what only decoding can tell."""
+    whole = (sounds / "low" / "00.wav").read_bytes()
+    bad = {
+        "cut.wav": whole[: len(whole) // 2],
+        "empty.wav": b"",
+        "page.wav": b"<html>404 not found</html>" * 4,
+        "odd.flac": b"fLaC" + bytes(90),
+    }
+    for name, content in bad.items():
+        (sounds / "high" / name).write_bytes(content)
+    write(sounds / "high" / "nan.wav", samples=np.full(4000, np.nan, np.float32), subtype="FLOAT")
+    for n in range(3):
+        write(sounds / "low" / f"silent{n}.wav", samples=np.zeros(4000, np.float32))
+    gone = sounds / "low" / "33.wav"
+
+    class Vanish:
+        def step(self, done):
+            gone.unlink(missing_ok=True)
+
+        def log(self, record): ...
+        def note(self, text): ...
+
+    monkeypatch.setattr(sound_reader, "CACHE", 0)  # else it was read before it vanished
+    done = train(sounds, tmp_path / "run", epochs=4, watcher=Vanish(), workers=0)
+    assert done.outcome.ended == "finished"
+    listed = {s["name"]: s["reason"] for s in run.read_json(tmp_path / "run" / "data.json")["skipped"]}
+    assert set(listed) == {*(f"high/{name}" for name in bad), "high/nan.wav", "low/33.wav"}
+    assert "NaN" in listed["high/nan.wav"]
+    assert "missing" in listed["low/33.wav"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(row["loss"]) and not row.get("left_out") for row in rows)
+    assert rows[-1]["verdict"] in ("OK", "WARN")
+    assert (tmp_path / "run" / "encoder.safetensors").exists()
+
+
+def test_sounds_that_are_all_silent_are_refused_in_one_sentence(tmp_path):
+    for n in range(12):
+        write(tmp_path / "silent" / f"{n}.wav", samples=np.zeros(4000, np.float32))
+    with pytest.raises(ValueError, match="all of 12 sounds are silent") as told:
+        train(tmp_path / "silent", tmp_path / "run")
+    assert "\n" not in str(told.value)
 
 
 def test_from_a_folder_to_a_report(sounds, tmp_path, capsys, monkeypatch):

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -456,12 +457,17 @@ def _together(source: datas.Source, samples: int, vectors: int, skipped: list[da
     return Embedded(count, [*source.skipped, *left_out], sum(part["vectors"] for part in every), source.words)
 
 
-def export(encoder: str | Path | Encoder, out: str | Path, *, network: str = "online") -> Path:
-    """Write an encoder as .safetensors (with .json beside), .onnx or .pt2; `network="target"` takes the target of a run."""
+def export(
+    encoder: str | Path | Encoder, out: str | Path, *, network: str = "online", takes: Literal["waveform", "log-mel"] | None = None
+) -> Path:
+    """Write an encoder as .safetensors (with .json beside), .onnx or .pt2; `network="target"` takes the target of a run.
+
+    What the graph of an encoder of sound `takes` is a waveform, or a normalised log-mel spectrogram.
+    """
     if network not in ("online", "target"):
         raise ValueError(f"no network {network!r}; give online or target")
     chosen = target_of(encoder) if network == "target" else encoder if isinstance(encoder, Encoder) else load(encoder)
-    exporting.save_encoder(chosen, Path(out), extra={"network": network})
+    exporting.save_encoder(chosen, Path(out), extra={"network": network}, takes=takes)
     return Path(out)
 
 

@@ -6,6 +6,7 @@ version took them. Other scales and norms (librosa's, nnAudio's) make other numb
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,3 +110,31 @@ class LogMel(nn.Module):
         ).transpose(1, 2)
         energies = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
         return (energies if front.power == 2 else energies.pow_(front.power / 2)).matmul(self.mel).add_(front.eps).log_()
+
+
+class ConvolvedLogMel(nn.Module):
+    """The same numbers as `LogMel`, to rounding, of operations that every runtime has and at any length: a graph that can be exported."""
+
+    waves: Tensor  # (2 used, 1, fft): the cosines and then the sines of the frequencies that a band has, under the window
+    mel: Tensor  # (bands, used, 1)
+
+    def __init__(self, front: FrontEnd) -> None:
+        super().__init__()
+        self.front = front
+        mel = filters(front)
+        used = torch.nonzero(mel.sum(0)).flatten()
+        before = (front.fft - front.window) // 2
+        hann = nn.functional.pad(torch.hann_window(front.window, dtype=torch.float64), (before, front.fft - front.window - before))
+        # Reduced before it is multiplied by 2 pi: a phase of thousands of turns would lose its last digits.
+        phase = 2 * math.pi / front.fft * (used[:, None] * torch.arange(front.fft) % front.fft)
+        self.register_buffer("waves", (torch.cat([phase.cos(), phase.sin()]) * hann)[:, None].float(), persistent=False)
+        self.register_buffer("mel", mel[:, used, None].float(), persistent=False)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """(B, T) float32, T above fft // 2 -> (B, 1, bands, 1 + T // hop)."""
+        half = self.front.fft // 2
+        padded = nn.functional.pad(waves[:, None], (half, half), mode="reflect")
+        real, imaginary = nn.functional.conv1d(padded, self.waves, stride=self.front.hop).chunk(2, 1)
+        energies = real * real + imaginary * imaginary
+        powers = energies if self.front.power == 2 else energies ** (self.front.power / 2)
+        return (nn.functional.conv1d(powers, self.mel) + self.front.eps).log()[:, None]

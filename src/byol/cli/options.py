@@ -157,6 +157,10 @@ class Export(Common):
     run: Annotated[str, Place("the run folder", "RUN")]
     out: Annotated[Path, About("file to write: .safetensors (+ .json), .onnx or .pt2", "FILE")]
     network: Annotated[Literal["online", "target"], About("which of the two networks (default: online)")] = "online"
+    takes: Annotated[
+        Literal["waveform", "log-mel"] | None,
+        About("what an .onnx or .pt2 of sound is given; log-mels normalised (default: waveform)", "waveform|log-mel"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

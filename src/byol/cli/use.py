@@ -153,13 +153,13 @@ READ = {
 def export(options: Export, screen: Screen) -> int:
     """An encoder for other programs."""
     out = options.out
-    api.export(options.run, out, network=options.network)
+    api.export(options.run, out, network=options.network, takes=options.takes)
     screen.clear()
     screen.say(f"{out}: the {options.network} encoder of {options.run}, checked against it")
     if out.suffix.lower() == ".safetensors":
         screen.say(f'Next: byol.load("{out}") in Python')
     else:
-        screen.say("Next: give it normalised images; the description inside says how")
+        screen.say("Next: the description inside, under byol, says what it takes")
     screen.result({"out": str(out), "network": options.network})
     return 0
 

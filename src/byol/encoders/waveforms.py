@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from byol.encoders.sound_input import SoundInput
-from byol.logmel import LogMel
+from byol.logmel import ConvolvedLogMel, LogMel
 
 Waves: TypeAlias = NDArray[np.float32]
 
@@ -56,6 +56,19 @@ def spectrogram(waves: Tensor, input: SoundInput) -> Tensor:
     waves = pad(waves, (0, max(0, input.unit - waves.shape[1])))
     x: Tensor = _front(input, waves.device)(waves.float())
     return x
+
+
+class FromWaveforms(nn.Module):
+    """(B, samples) float32 in [-1, 1] at the input's rate, any number of either -> what `net` makes of their `log_mel`; for export."""
+
+    def __init__(self, net: nn.Module, input: SoundInput) -> None:
+        super().__init__()
+        self.net, self.input, self.front = net, input, ConvolvedLogMel(input.front)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        short = torch.sym_max(0, self.input.unit - waves.shape[1])  # as `max`, of a length that a graph leaves open
+        y: Tensor = self.net(self.input.normalise(self.front(pad(waves, (0, short)))))  # type: ignore[arg-type]  # or an open length
+        return y
 
 
 @lru_cache(maxsize=8)

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from byol import dist, rng, views
 from byol.data import Source, Statistics, Unreadable, cut
 from byol.encoders import AnyInput, SoundInput, resampled, spectrogram
-from byol.logmel import FrontEnd, LogMel
+from byol.logmel import EPS, FrontEnd, LogMel
 from byol.views.changes import Change, Take
 from byol.views.sound_norm import statistics
 from byol.views.sounds import PLANS, SoundViews, load
@@ -50,6 +50,8 @@ def measured(source: Source, front: FrontEnd | None = None) -> Statistics:
     logmel = plan.logmel if front is None else LogMel(front)
     waves = (torch.from_numpy(resampled(x.numpy(), source.rate, logmel.front.rate)) for x in _windows(source, plan, ids))
     mean, std = statistics(waves, logmel)
+    if std <= EPS:
+        raise ValueError(f"{source.spec}: all of {len(ids):,} sounds are silent, so that there is nothing to learn from; give others")
     frames = float(plan.shape[1])
     return Statistics(mean=(mean,), std=(std,), low=0.0, high=1.0, height=frames, width=frames, count=len(ids))
 
