@@ -140,7 +140,7 @@ def test_the_stem_of_a_residual_net_is_chosen_by_the_longer_side():
 
 def test_an_encoder_of_sound_is_no_encoder_of_images_and_says_so():
     images = Input(channels=1, size=64, mean=(0.5,), std=(0.5,))
-    with pytest.raises(ValueError, match="byol-a-v2 is an encoder of sound, and the data are images"):
+    with pytest.raises(ValueError, match="byol-a-v2 is an encoder of sound, and these data are no sounds"):
         load("byol-a-v2", input=images)
     with pytest.raises(ValueError, match="audio-small is an encoder of sound, and this takes one of images"):
         _ = load("audio-small", input=HEARD).images

@@ -86,6 +86,7 @@ def test_what_is_shorter_than_the_unit_is_followed_by_silence():
         (np.full(16_000, 3e4, np.float32), {}, r"floats are in \[-1, 1\]"),
         (3, {}, "a int is no sound"),
         (np.zeros(16_000, np.float32), {"rate": -1}, "-1 Hz"),
+        (np.zeros(16_000, np.float32), {"rate": 0}, "0 Hz"),
     ],
 )
 def test_what_is_no_sound_is_one_sentence(sound, options, sentence):

@@ -177,6 +177,9 @@ def test_sounds_that_are_all_silent_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="all of 12 sounds are silent") as told:
         train(tmp_path / "silent", tmp_path / "run")
     assert "\n" not in str(told.value)
+    report = byol.doctor(tmp_path / "silent")
+    assert report.verdict() == "Not usable: all of 12 sounds are silent."
+    assert report.to_json()["usable"] is False
 
 
 def test_from_a_folder_to_a_report(sounds, tmp_path, capsys, monkeypatch):
@@ -215,7 +218,9 @@ def test_the_doctor_speaks_of_sounds(sounds, capsys):
     [
         ({"image_size": 32}, "image_size=32 is for images, and these are sounds"),
         ({"recipe": "imagenet-r50-100"}, "recipe imagenet-r50-100 is for images, and these data are sounds"),
-        ({"set": ("blur=0.5",)}, "--set blur: no such setting"),
+        ({"set": ("blur=0.5",)}, "--set blur: no such setting; there are: "),
+        ({"set": ("crop=0",)}, "--set crop=0: give true or false"),
+        ({"set": ("seconds=30",)}, "seconds 30 is over twice the longest sound of .*; give less"),
         ({"set": ("views=small",)}, "no view plan 'small'; there are: byol-a-v1, byol-a-v2"),
         ({"set": ("view2.blur=0.5",)}, "--set view2.blur: no such setting of one view"),
         ({"set": ("view3.noise=0.5",)}, "view3.noise: the views byol-a-v1 have no view 3"),
@@ -231,6 +236,11 @@ def test_what_is_not_for_sounds_is_refused_in_one_sentence(sounds, asked, senten
 def test_evaluations_that_cannot_be_are_one_sentence(sounds, tmp_path):
     with pytest.raises(ValueError, match=r"semi is for images, and .* has sounds; give knn, linear, sound-linear or evar-linear"):
         byol.evaluate("random:audio-small-c4-d16", sounds, protocols=["semi"])
+    heard = byol.encoders.load("audio-small-c4-d16", input=byol.encoders.SoundInput(mean=-8.0, std=5.0))
+    with pytest.raises(ValueError, match=r"is an encoder of sounds, and digits has images; give sounds"):
+        byol.evaluate(heard, "digits", protocols=["knn"])
+    with pytest.raises(ValueError, match="audio-small is an encoder of sound, and these data are no sounds"):
+        run.prepare(Request(data="digits", encoder="audio-small", epochs=1))
     (found,) = byol.evaluate("random:small-w16", sounds, protocols=["knn"])  # a network for images sees a spectrogram as one
     assert [s.name for s in found.scores] == ["log-mel", "mfcc", "random small-w16"]
     (found,) = byol.evaluate("log-mel", sounds, protocols=["knn"])

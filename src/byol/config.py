@@ -177,7 +177,7 @@ def of_one_view(key: str) -> tuple[int | None, str]:
 
 def _hint(key: str, name: str, known: dict[str, str]) -> str:
     """The nearest of the known names, written as `key` is, or all of them."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)  # below, `blur` is near `lr`
     return f"did you mean {key.removesuffix(name)}{near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
 
 
@@ -208,4 +208,6 @@ def _typed(key: str, text: str, wanted: object) -> Value:
                 raise ValueError(f"--set {key}={text}: give {words}") from None
     if str in kinds:
         return text
+    if bool in kinds:
+        raise ValueError(f"--set {key}={text}: give true or false")
     raise ValueError(f"--set {key}: this setting cannot be changed from the command line")

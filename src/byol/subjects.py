@@ -19,7 +19,7 @@ def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int =
     The last are `pixels`, `counts` of a recording, and `log-mel` of sounds; `byol-a:` is a released file of BYOL-A's authors.
     """
     if isinstance(spec, Encoder):
-        return spec.name, spec.eval()
+        return spec.name, _fitting(spec.eval(), spec.name, source)
     text = str(spec)
     raw = evaluation.RAW[source.modality]
     if text in ("pixels", raw):
@@ -36,9 +36,7 @@ def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int =
 
 def _released(text: str, source: datas.Source) -> Encoder:
     """The network as it was released, with the statistics of these data, as its authors evaluate it."""
-    if source.modality != "sound":
-        raise ValueError(f"{text} is an encoder of sounds, and {source.spec} has {source.words.many}; give sounds")
-    found = encoders.load_byol_a(text.removeprefix("byol-a:"))
+    found = _fitting(encoders.load_byol_a(text.removeprefix("byol-a:")), text, source)
     assert isinstance(found.input, encoders.SoundInput)
     mine = sounds.measured(source, found.input.front)
     found.input = replace(found.input, mean=mine.mean[0], std=mine.std[0])
@@ -49,6 +47,8 @@ def _fitting(found: Encoder, text: str, source: datas.Source) -> Encoder:
     """The encoder; ValueError where it cannot take these data."""
     if source.modality == "sound" and not isinstance(found.input, encoders.SoundInput):
         raise ValueError(f"{text} is an encoder of images, and {source.spec} has sounds; give one that was trained on sounds")
+    if source.modality != "sound" and isinstance(found.input, encoders.SoundInput):
+        raise ValueError(f"{text} is an encoder of sounds, and {source.spec} has {source.words.many}; give sounds")
     if source.modality == "recording" and found.input.channels != source.channels:
         takes, has = f"{found.input.channels} {source.words.channels}", f"{source.spec} has {source.channels}"
         raise ValueError(f"{text} takes {takes} and {has}; give a recording of the same neurons")

@@ -77,7 +77,7 @@ def ablate(options: Ablate, screen: Screen) -> int:
     asked = Asked(name=options.name, request=request, test=options.test, values=options.values, seeds=options.seeds)
     out = options.out or ablation.default_out(asked)
     screen.clear()
-    screen.say(f"Runs in {out}; what is there already is not trained again")
+    screen.tell(f"Runs in {out}; what is there already is not trained again", 8)
     try:
         result = ablation.compare(asked, out, jobs=options.jobs, onlooker=Board(screen), progress=screen.progress)
     except Interrupted as stopped:

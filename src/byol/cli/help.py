@@ -13,7 +13,7 @@ from byol.cli.options import COMMANDS, About, Common, Place
 
 def overview() -> str:
     """What `byol --help` says."""
-    lines = ["byol: from images without labels to an encoder whose worth is shown.", ""]
+    lines = ["byol: from images or sounds without labels to an encoder whose worth is shown.", ""]
     for command, cls in COMMANDS.items():
         lines += _row(f"byol {usage(command)}", _doc(cls), 28)
     return "\n".join([*lines, "", "byol COMMAND --help shows the options of a command; start with byol demo."])

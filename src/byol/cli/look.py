@@ -83,12 +83,16 @@ def data() -> dict[str, str]:
 
 
 def views() -> dict[str, str]:
-    """View plans, from the documentation of `byol.views.load`."""
+    """View plans, from the documentation of the functions that load them; those of recordings are named by `byol list methods`."""
     from byol import views as plans
+    from byol.views import sounds
 
-    doc = [line.split(maxsplit=1) for line in (plans.load.__doc__ or "").splitlines()]
-    said = {words[0]: words[1] for words in doc if len(words) == 2}
-    return {name: said.get(name, "") for name in plans.names()}
+    found = {}
+    for load, names in ((plans.load, plans.names()), (sounds.load, sounds.PLANS)):
+        doc = [line.split(maxsplit=1) for line in (load.__doc__ or "").splitlines()]
+        said = {words[0]: words[1] for words in doc if len(words) == 2}
+        found |= {name: said.get(name, "") for name in names}
+    return found
 
 
 def protocols() -> dict[str, str]:

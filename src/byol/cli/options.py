@@ -43,25 +43,25 @@ class Demo(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor(Common):
-    """Is this data usable? Every image is decoded and counted."""
+    """Is this data usable? Every image or sound is decoded and counted."""
 
     data: Annotated[str, Place(DATA, "DATA")]
-    limit: Annotated[int | None, About("look at so many images, spread over the data", "N")] = None
+    limit: Annotated[int | None, About("look at so many images or sounds, spread over the data", "N")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Common):
-    """Train an encoder on images without labels."""
+    """Train an encoder on images or sounds without labels."""
 
     data: Annotated[str, Place(DATA, "DATA")]
     out: Annotated[Path | None, About("run folder (default: runs/NAME-OF-DATA, numbered when taken)", "RUN")] = None
     method: Annotated[str, About("see `byol list methods` (default: byol)", "NAME")] = "byol"
     recipe: Annotated[str, About("see `byol list recipes` (default: auto, from the data)", "NAME")] = "auto"
     encoder: Annotated[str | None, About("see `byol list encoders`; any timm name", "NAME")] = None
-    epochs: Annotated[int | None, About("passes over the images", "N")] = None
+    epochs: Annotated[int | None, About("passes over the data", "N")] = None
     minutes: Annotated[float | None, About("in place of --epochs: as many as fit, by a measurement", "X")] = None
-    batch_size: Annotated[int | None, About("images a forward pass", "B")] = None
-    image_size: Annotated[int | None, About("height and width of a view, pixels", "S")] = None
+    batch_size: Annotated[int | None, About("images or sounds a forward pass", "B")] = None
+    image_size: Annotated[int | None, About("height and width of a view, pixels; of sounds --set seconds=...", "S")] = None
     accumulate: Annotated[int | None, About("forward passes an update", "K")] = None
     precision: Annotated[Literal["auto", "fp32", "bf16"], About("of the forward pass (default: auto, measured)")] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to train (default: auto)")] = "auto"
@@ -70,9 +70,9 @@ class Train(Common):
     seed: Annotated[int, About("of weights, order and views (default: 0)", "N")] = 0
     pretrained: Annotated[bool, About("start from timm's weights")] = False
     compile: Annotated[bool, About("compile the networks first: a minute or two, then faster steps")] = False
-    limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
+    limit: Annotated[int | None, About("use so many images or sounds, spread over the data", "N")] = None
     download: Annotated[bool, About("fetch a named data set if it is not here")] = False
-    on_collapse: Annotated[Literal["warn", "stop"], About("what to do when all images come out alike (default: warn)")] = "warn"
+    on_collapse: Annotated[Literal["warn", "stop"], About("what to do when all features come out alike (default: warn)")] = "warn"
     set: Annotated[tuple[str, ...], About("any setting of the plan, e.g. lr=0.3 tau_base=0.99; --dry-run lists them", "KEY=VALUE")] = ()
     dry_run: Annotated[bool, About("print the whole plan, draw the views of a few samples, train nothing")] = False
 
@@ -87,21 +87,21 @@ class Resume(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Common):
-    """What features are worth on labelled images."""
+    """What features are worth on labelled images or sounds."""
 
     encoder: Annotated[str, Place(ENCODER, "ENCODER")]
     data: Annotated[str, Place(DATA + "; with labels", "DATA")]
-    test: Annotated[str | None, About("labelled test images (default: a stratified fifth of DATA)", "DATA")] = None
+    test: Annotated[str | None, About("labelled test data (default: a stratified fifth of DATA)", "DATA")] = None
     protocol: Annotated[tuple[str, ...], About("see `byol list protocols` (default: knn linear)", "NAME")] = ("knn", "linear")
     labels: Annotated[tuple[float, ...], About("shares of the training labels, e.g. 0.01 0.1 1.0 (default: 1.0)", "X")] = (1.0,)
     draws: Annotated[int, About("draws of labels for each share below 1 (default: 5)", "N")] = 5
     seed: Annotated[int, About("of the split and the draws (default: 0)", "N")] = 0
-    baselines: Annotated[bool, About("leave out pixels and the random network")] = True
-    limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
+    baselines: Annotated[bool, About("leave out raw data and the random network")] = True
+    limit: Annotated[int | None, About("use so many images or sounds, spread over the data", "N")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to compute features (default: auto)")] = "auto"
     devices: Annotated[int, About("processes that share the features (default: 1)", "N")] = 1
     precision: Annotated[Literal["fp32", "bf16"], About("of the features (default: fp32)")] = "fp32"
-    batch_size: Annotated[int, About("images a forward pass (default: 256)", "B")] = 256
+    batch_size: Annotated[int, About("images or sounds a forward pass (default: 256)", "B")] = 256
     workers: Annotated[int | None, About("processes that decode where a protocol trains on crops (default: by the device)", "N")] = None
 
 
@@ -125,29 +125,29 @@ class Ablate(Common):
     jobs: Annotated[int | None, About("runs at a time, each in a process of its own (default: one on each GPU, or 1)", "N")] = None
     recipe: Annotated[str, About("see `byol list recipes` (default: auto, from the data)", "NAME")] = "auto"
     encoder: Annotated[str | None, About("see `byol list encoders`; any timm name", "NAME")] = None
-    epochs: Annotated[int | None, About("passes over the images, of each run", "N")] = None
+    epochs: Annotated[int | None, About("passes over the data, of each run", "N")] = None
     minutes: Annotated[float | None, About("in place of --epochs: as many as fit, of each run, measured once", "X")] = None
-    batch_size: Annotated[int | None, About("images a forward pass", "B")] = None
-    image_size: Annotated[int | None, About("height and width of a view, pixels", "S")] = None
+    batch_size: Annotated[int | None, About("images or sounds a forward pass", "B")] = None
+    image_size: Annotated[int | None, About("height and width of a view, pixels; of sounds --set seconds=...", "S")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to train (default: auto)")] = "auto"
     seed: Annotated[int, About("of the first run; the others count on (default: 0)", "N")] = 0
-    limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
+    limit: Annotated[int | None, About("use so many images or sounds, spread over the data", "N")] = None
     set: Annotated[tuple[str, ...], About("any setting of all runs, as in byol train", "KEY=VALUE")] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embed(Common):
-    """Write the features of every image, with its name."""
+    """Write the features of every image or sound, with its name."""
 
     encoder: Annotated[str, Place(ENCODER, "ENCODER")]
     data: Annotated[str, Place(DATA, "DATA")]
     out: Annotated[Path, About("file to write: .parquet, .npz or .npy", "FILE")]
     hop: Annotated[int | None, About("of sounds: a row for every MS milliseconds, with its time (.parquet)", "MS")] = None
-    limit: Annotated[int | None, About("use so many images, spread over the data", "N")] = None
+    limit: Annotated[int | None, About("use so many images or sounds, spread over the data", "N")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], About("where to compute features (default: auto)")] = "auto"
     devices: Annotated[int, About("processes that share the features (default: 1)", "N")] = 1
     precision: Annotated[Literal["fp32", "bf16"], About("of the features (default: fp32)")] = "fp32"
-    batch_size: Annotated[int, About("images a forward pass (default: 256)", "B")] = 256
+    batch_size: Annotated[int, About("images or sounds a forward pass (default: 256)", "B")] = 256
 
 
 @dataclass(frozen=True, kw_only=True)

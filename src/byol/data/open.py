@@ -11,7 +11,6 @@ from typing import Final, TypeAlias
 from byol.data import sniff
 from byol.data.archive import is_archive, open_archive
 from byol.data.arrays import open_array, open_array_file
-from byol.data.encoded import GIVE
 from byol.data.folder import open_folder
 from byol.data.lists import open_list
 from byol.data.named import known, names, open_named
@@ -23,6 +22,9 @@ from byol.data.source import Pixels, Progress, Source, shown
 from byol.data.transfer_sets import is_transfer, open_transfer
 
 Spec: TypeAlias = str | Path | Pixels | tuple[Pixels, Pixels | list[int] | list[str]]
+GIVE: Final = (
+    "Give a folder with images (.jpg, .png, .webp, .tif, .bmp, .gif) or sounds (.wav, .flac, .ogg, .mp3), an archive, a list or an .npz."
+)
 _LISTS: Final = (".txt", ".csv", ".tsv", ".lst", ".list", ".parquet")
 
 
@@ -41,10 +43,9 @@ def open_source(
 
     Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
     each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
-    `download`; NAME:FOLDER is a set of `transfer_sets` or `sound_sets`, its
-    training and validation part. What is known of a large folder
-    from the last time is used while the folder looks unchanged (data.index); `fresh` reads it anew. progress(done, total) is
-    called while headers are read, before with a total of 0 while files are listed.
+    `download`; NAME:FOLDER is a set of `transfer_sets` or `sound_sets`, its training and validation part. What is known of a
+    large folder from the last time is used while the folder looks unchanged (data.index); `fresh` reads it anew.
+    progress(done, total) is called while headers are read, before with a total of 0 while files are listed.
     """
     if isinstance(spec, tuple):
         return open_array(spec[0], spec[1], limit=limit)

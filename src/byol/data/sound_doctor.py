@@ -77,6 +77,8 @@ class SoundReport:
             return f"Not usable: none of {len(self.unreadable):,} sounds can be decoded."
         if self.sounds < 2:
             return "Not usable: a single sound has nothing to be told apart from."
+        if len(self.silent) == self.sounds:
+            return f"Not usable: all of {self.sounds:,} sounds are silent."
         doubts = self.doubts()
         return f"Usable, but {'; '.join(doubts)}." if doubts else "Good to go."
 
@@ -117,7 +119,8 @@ class SoundReport:
 
     def to_json(self) -> dict[str, object]:
         """The fields as plain JSON values, with the verdict and its reasons."""
-        return {**asdict(self), "verdict": self.verdict(), "doubts": self.doubts(), "usable": self.sounds >= 2}
+        usable = self.sounds >= 2 and len(self.silent) < self.sounds
+        return {**asdict(self), "verdict": self.verdict(), "doubts": self.doubts(), "usable": usable}
 
 
 def doctor_sounds(source: Source, progress: Progress | None = None) -> SoundReport:

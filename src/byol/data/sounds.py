@@ -32,7 +32,7 @@ _MANY: Final = 1_000  # names that are looked at to tell sounds from images
 
 
 def open_sounds(
-    spec: str, path: Path, *, rate: int = RATE, limit: int | None = None, fresh: bool = False, progress: Progress | None = None
+    spec: str, path: str | Path, *, rate: int = RATE, limit: int | None = None, fresh: bool = False, progress: Progress | None = None
 ) -> Source:
     """The sounds of a folder, archive, list (path[, label]) or .npz -> their source; ValueError with one sentence.
 
@@ -42,7 +42,7 @@ def open_sounds(
     """
     if rate < 1:
         raise ValueError(f"a rate of {rate} Hz is no rate; give frames per second, such as {RATE}")
-    header = partial(header_of, rate=rate)
+    path, header = Path(path), partial(header_of, rate=rate)
     if path.is_dir():
         known = files_of(path, fresh=fresh, progress=progress, header=header, of=f"-sound-{rate}")
         blobs = Files(str(path), known.listing.names)

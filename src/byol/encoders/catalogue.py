@@ -70,7 +70,7 @@ def describe(name: str, *, input: AnyInput | None = None) -> str:
     if spec := mlp.parse(base):
         return _of_vectors(base, spec, input) + other
     if heard := audio.parse(base):
-        bands = input.bands if isinstance(input, SoundInput) else _BANDS
+        bands = _BANDS if input is None else _heard(base, input).bands
         millions = heard.parameters(bands, norm=0 if changes.norm == "none" else 2) / 1e6
         return f"{millions:.1f} M parameters, {heard.dim(bands)} features; sound, {bands} bands{other}"
     shape = _shape(base, _side(input) if input else resnet.SMALL_IMAGE + 1)
@@ -139,10 +139,15 @@ def _unchanged(name: str, input: AnyInput, zero_init: bool) -> nn.Module:
     if zero_init:
         raise ValueError(f"zero_init is for resnet and small encoders, not {name}; leave it out")
     if heard := audio.parse(name):
-        if not isinstance(input, SoundInput):
-            raise ValueError(f"{name} is an encoder of sound, and the data are images; take one of images, such as resnet18")
-        return audio.AudioNet(heard, bands=input.bands)
+        return audio.AudioNet(heard, bands=_heard(name, input).bands)
     return timm_nets.build(name.removeprefix("timm:"), input)
+
+
+def _heard(name: str, input: AnyInput) -> SoundInput:
+    """The input of an encoder of sound; ValueError for another one."""
+    if not isinstance(input, SoundInput):
+        raise ValueError(f"{name} is an encoder of sound, and these data are no sounds; take one of images, such as resnet18")
+    return input
 
 
 def _shape(name: str, size: int) -> resnet.Shape | None:

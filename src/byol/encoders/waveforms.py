@@ -86,7 +86,7 @@ def _waves(sound: object, input: SoundInput, rate: int | None) -> Tensor:
         raise ValueError(f"a {type(sound).__name__} is no sound; give a path, an array, a tensor, or a list of them")
     if not np.isfinite(found).all():
         raise ValueError("a sound has values that are NaN or infinite; mend it, or leave it out")
-    return torch.from_numpy(np.ascontiguousarray(resampled(found, rate or input.rate, input.rate)))
+    return torch.from_numpy(np.ascontiguousarray(resampled(found, input.rate if rate is None else rate, input.rate)))
 
 
 def _plain(array: NDArray[np.generic]) -> Waves:
@@ -106,6 +106,8 @@ def _plain(array: NDArray[np.generic]) -> Waves:
 def _decoded(sound: str | Path | bytes) -> tuple[Waves, int]:
     """A file, or its bytes -> (1, samples) float32 in [-1, 1], channels averaged, and its rate."""
     soundfile = _package("soundfile")
+    if not isinstance(sound, bytes) and not Path(sound).is_file():
+        raise ValueError(f"{sound} cannot be read as sound: there is no such file")
     try:
         values, rate = soundfile.read(io.BytesIO(sound) if isinstance(sound, bytes) else str(sound), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:

@@ -59,7 +59,7 @@ def in_classes_of(train: Source, test: Source) -> Source:
     there = [test.classes[c] for c in np.unique(test.labels)]
     missing = [name for name in there if name not in number]
     if missing:
-        raise ValueError(_unknown(missing, train.spec, test.spec))
+        raise ValueError(_unknown(missing, train, test.spec))
     table = np.array([number.get(name, -1) for name in test.classes], np.int64)
     return replace(test, labels=table[test.labels], classes=train.classes)
 
@@ -104,7 +104,7 @@ def _parts(train: Source, test: Source | None, rows: Ids, test_rows: Ids, how: s
     there, y = np.unique(labels, return_inverse=True)
     if len(there) < 2:
         only = train.classes[there[0]]
-        raise ValueError(f"{train.spec} has the one class {only!r}, and telling classes apart needs two; add images of another")
+        raise ValueError(f"{train.spec} has the one class {only!r}, and telling classes apart needs two; add {train.words.many} of another")
     if not len(test_labels):
         one, more = ("group", "groups") if train.groups is not None else (train.words.one, train.words.many)
         raise ValueError(f"{train.spec} has one {one} of every class, so none is left to test with; add {more}, or give --test")
@@ -114,7 +114,7 @@ def _parts(train: Source, test: Source | None, rows: Ids, test_rows: Ids, how: s
         where = "fold" if folds else "groups" if train.groups is not None else "time"
         raise ValueError(f"the class {absent[0]!r} of {train.spec} is in the held-out {where} alone, and nothing teaches it; give --test")
     if absent:
-        raise ValueError(_unknown(absent, train.spec, "the test set" if test is None else test.spec))
+        raise ValueError(_unknown(absent, train, "the test set" if test is None else test.spec))
     notes = _untested(train, there, test_labels) if test is None and not folds else []
     if whose.groups is not None or whose.times is not None:
         notes.append(f"neighbouring {whose.words.many} are alike, and the interval, which takes each for itself, is too narrow")
@@ -137,9 +137,10 @@ def _untested(train: Source, there: Ids, test_labels: Ids) -> list[str]:
     if train.groups is not None or train.times is not None:
         return [f"not tested, as it is in the training part alone: {', '.join(map(repr, names))}"]
     first = f"{names[0]!r} has" if len(names) == 1 else f"{names[0]!r} and {len(names) - 1} more classes have"
-    return [f"{first} a single image, which trains: not tested"]
+    return [f"{first} a single {train.words.one}, which trains: not tested"]
 
 
-def _unknown(missing: list[str], train: str, test: str) -> str:
+def _unknown(missing: list[str], train: Source, test: str) -> str:
     what = f"the class {missing[0]!r}" if len(missing) == 1 else f"{len(missing)} classes (first: {missing[0]!r})"
-    return f"{test} has {what} and no image of {train} is labelled so; use the same class names, or leave those images out"
+    one, many = train.words.one, train.words.many
+    return f"{test} has {what} and no {one} of {train.spec} is labelled so; use the same class names, or leave those {many} out"

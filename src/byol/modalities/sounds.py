@@ -34,8 +34,12 @@ def names() -> list[str]:
 def plan(
     name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, changes: Mapping[str, Change]
 ) -> SoundViews:
-    """The named plan at the rate of the data; there is nothing to compile."""
-    return load(name, front=FrontEnd.at(source.rate), takes=takes, **changes)
+    """The named plan at the rate of the data; there is nothing to compile. ValueError for a window of silence for the most part."""
+    found = load(name, front=FrontEnd.at(source.rate), takes=takes, **changes)
+    longest = float(source.headers.width.max()) / source.rate
+    if "seconds" in changes and found.pipeline.seconds > max(MOST, 2 * longest):
+        raise ValueError(f"seconds {found.pipeline.seconds:g} is over twice the longest sound of {source.spec}, {longest:.2g} s; give less")
+    return found
 
 
 def measured(source: Source, front: FrontEnd | None = None) -> Statistics:

@@ -44,9 +44,7 @@ class Pipeline:
     pre_epochs: int = 10  # as long as running statistics learn
     mixup: float = 0.4  # greatest share of another sound, from 0; 0: none
     memory: int = 2048  # sounds in the bank
-    push_each_view: bool = (
-        True  # a sound enters the bank once a mixed view, as in the released code, so that later views can meet it; else once
-    )
+    push_each_view: bool = True  # a sound enters the bank once a mixed view, as released, so that later views can meet it; else once
     noise: float = 0.0  # deviation of Gaussian noise, in those of the data; the ablation instead of mixup has 0.4
     crop: bool = True  # random resize crop
     heights: tuple[float, float] = (0.6, 1.5)  # of a crop, in shares of the bands, at most all
