@@ -87,7 +87,7 @@ def views() -> dict[str, str]:
     from byol import views as plans
     from byol.views import sounds
 
-    found = {}
+    found: dict[str, str] = {}
     for load, names in ((plans.load, plans.names()), (sounds.load, sounds.PLANS)):
         doc = [line.split(maxsplit=1) for line in (load.__doc__ or "").splitlines()]
         said = {words[0]: words[1] for words in doc if len(words) == 2}

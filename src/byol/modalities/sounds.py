@@ -37,7 +37,7 @@ def plan(
     """The named plan at the rate of the data; there is nothing to compile. ValueError for a window of silence for the most part."""
     found = load(name, front=FrontEnd.at(source.rate), takes=takes, **changes)
     longest = float(source.headers.width.max()) / source.rate
-    if "seconds" in changes and found.pipeline.seconds > max(MOST, 2 * longest):
+    if "seconds" in changes and found.pipeline.seconds > max(Pipeline.seconds, 2 * longest):
         raise ValueError(f"seconds {found.pipeline.seconds:g} is over twice the longest sound of {source.spec}, {longest:.2g} s; give less")
     return found
 
