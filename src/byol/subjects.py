@@ -36,7 +36,9 @@ def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int =
 
 def _released(text: str, source: datas.Source) -> Encoder:
     """The network as it was released, with the statistics of these data, as its authors evaluate it."""
-    found = _fitting(encoders.load_byol_a(text.removeprefix("byol-a:")), text, source)
+    if source.modality != "sound":
+        raise ValueError(f"{text} is an encoder of sounds, and {source.spec} has {source.words.many}; give sounds")
+    found = encoders.load_byol_a(text.removeprefix("byol-a:"))
     assert isinstance(found.input, encoders.SoundInput)
     mine = sounds.measured(source, found.input.front)
     found.input = replace(found.input, mean=mine.mean[0], std=mine.std[0])

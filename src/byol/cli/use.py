@@ -131,8 +131,7 @@ def embed(options: Embed, screen: Screen) -> int:
     if options.hop is None:
         screen.say(f"{out}: {written.images:,} vectors, each with the name of its {written.words.one}")
     else:
-        many = f"{written.vectors:,} vectors of {written.images:,} sounds"
-        screen.tell(f"{out}: {many}, one every {options.hop} ms, each with its name and time_ms", 2)
+        screen.say(f"{out}: {written.vectors:,} vectors of {written.images:,} sounds, one every {options.hop} ms")
     if written.skipped:
         first = written.skipped[0]
         screen.tell(f"{len(written.skipped):,} files left out (first: {first.name}: {first.reason})", 2, "  ")
