@@ -74,18 +74,24 @@ def test_a_front_end_at_another_rate_has_the_same_windows_in_time():
     assert (low.window / 8000, low.hop / 8000, low.f_max / 4000) == (0.064, 0.01, 0.975)
 
 
-def test_statistics_are_those_of_one_window_of_every_sound_of_their_mean_length(sounds):
+def test_statistics_are_those_of_one_window_of_every_sound(sounds):
     session = run.prepare(Request(data=str(sounds), batch_size=8, set=SMALL))
     assert isinstance(session.input, SoundInput)
-    source = open_source(sounds)
-    mean_length = source.headers.width.mean() / 16_000
-    assert 0.2 < mean_length < 0.95
-    plan = SoundViews("x", [session.views.pipeline.__class__(seconds=round(float(mean_length), 2))])
+    plan, source = SoundViews("x", [session.views.pipeline.__class__()]), open_source(sounds)
     starts = plan.windows(torch.from_numpy(source.headers.width.astype(np.int64)), torch.arange(36), 0, 0)
     waves = np.stack([source.window(i, int(s), plan.samples)[0, :, 0] for i, s in enumerate(starts)])
     x = LogMel()(torch.from_numpy(waves)).double()
     assert session.input.mean == pytest.approx(float(x.mean()), abs=1e-4)
     assert session.input.std == pytest.approx(float(x.std(correction=0)), abs=1e-4)
+
+
+def test_a_window_is_as_long_as_the_sounds_are_on_average_and_at_most_the_paper_s(tmp_path):
+    for name, frames in (("short", (4000, 5600)), ("long", (20_000, 40_000))):
+        for n, length in enumerate(frames * 4):
+            write(tmp_path / name / f"{n}.wav", frames=length)
+    found = {name: run.prepare(Request(data=str(tmp_path / name), batch_size=4)) for name in ("short", "long")}
+    assert {name: session.views.pipeline.seconds for name, session in found.items()} == {"short": 0.3, "long": 0.95}
+    assert {name: session.input.frames for name, session in found.items()} == {"short": 31, "long": 96}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from byol.views.sounds import Pipeline as Pipeline
 
 Raw = NDArray[np.generic]
 MEASURED = 2_000  # windows that the statistics are of at most
-LEAST, MOST = 0.2, 0.95  # seconds of such a window: what the deepest encoder takes with a margin, and BYOL-A's unit
+LEAST = 0.2  # seconds of a window, which the deepest encoder takes with a margin
 _BLACK, _WHITE = -2.0, 3.0  # deviations from the mean
 _SECONDS = 10  # of a sound that are shown at most
 
@@ -39,20 +39,21 @@ def plan(
 
 
 def measured(source: Source, front: FrontEnd | None = None) -> Statistics:
-    """Of the log-mels of windows, one of each sound, of at most MEASURED sounds drawn by a fixed seed.
+    """Of the log-mels of windows of 0.95 s, one of each sound, of at most MEASURED sounds drawn by a fixed seed.
 
-    A window has the mean length of the sounds, at which they are evaluated, and at most BYOL-A's 0.95 s: of longer ones much would be
-    silence. Its frames are the height and the width. `front`: how the log-mels are made; None: as is usual at the rate of the data.
+    Sounds that are shorter have silence around them there, as in BYOL-A: of the digits that docs/sound.md tells of, features were worth
+    more than with statistics of the sounds alone. Height and width are the frames of their mean length, at which they are evaluated, at
+    most those of a window. `front`: how the log-mels are made; None: as is usual at the rate of the data.
     """
-    seconds = min(MOST, max(LEAST, round(float(source.headers.width.mean()) / source.rate, 2)))
-    plan = load("byol-a-v1", front=FrontEnd.at(source.rate), seconds=seconds)
+    plan = load("byol-a-v1", front=FrontEnd.at(source.rate))
     ids = rng.permuted(0, 0, len(source), torch.arange(min(MEASURED, len(source))), rng.STREAM_SAMPLE)
     logmel = plan.logmel if front is None else LogMel(front)
     waves = (torch.from_numpy(resampled(x.numpy(), source.rate, logmel.front.rate)) for x in _windows(source, plan, ids))
     mean, std = statistics(waves, logmel)
     if std <= EPS:
         raise ValueError(f"{source.spec}: all of {len(ids):,} sounds are silent, so that there is nothing to learn from; give others")
-    frames = float(plan.shape[1])
+    mean_length = max(LEAST * source.rate, float(source.headers.width.mean()))
+    frames = float(min(plan.shape[1], plan.front.frames(round(mean_length))))
     return Statistics(mean=(mean,), std=(std,), low=0.0, high=1.0, height=frames, width=frames, count=len(ids))
 
 
