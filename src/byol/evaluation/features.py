@@ -134,8 +134,8 @@ def _in_stretches(encoder: Encoder, source: Source, samples: int) -> bool:
         return seconds > LONG
     if seconds * _PER_SECOND > memory_limit():
         longest = int(source.headers.width.argmax())
-        what = f"{source.names[longest]} has {source.headers.width[longest] / source.rate / 60:,.0f} minutes"
-        heard = f"{encoder.name} would hear {seconds / 60:,.0f} of every sound at once, more than memory has room for"
+        what = f"{source.names[longest]} is {source.headers.width[longest] / source.rate / 60:,.0f} minutes long"
+        heard = f"{encoder.name} hears {seconds / 60:,.0f} minutes of every sound at once, for which there is too little memory"
         raise ValueError(f"{what}, and {heard}; cut the sounds, or give an encoder that hears them in parts, such as byol-a-v2")
     return False
 
