@@ -1,5 +1,6 @@
 """Features over time: those of HEAR's interface, which sees a sound whole, though a long one is heard in stretches."""
 
+import importlib
 import json
 import os
 
@@ -15,12 +16,16 @@ from together import start
 import byol
 from byol import embeddings, hear, over_time
 from byol.cli import main
-from byol.data import open_source
+from byol.data import Unreadable, open_source
 from byol.encoders import Input, SoundInput, load, save_weights
+from byol.evaluation.baselines import mfcc, raw
+from byol.evaluation.features import extract
+from byol.modalities import sounds as modality
 
 CPU = torch.device("cpu")
 HEARD = SoundInput(mean=-5.0, std=4.5)
 TINY = "audio-small-c4-d8"
+FEATURES = importlib.import_module("byol.evaluation.features")  # whose name in the package is that of its function
 
 
 def encoder(name=TINY, **changes):
@@ -110,6 +115,86 @@ def test_a_long_sound_is_never_read_as_a_whole(tmp_path, monkeypatch):
     object.__setattr__(source, "window", lambda index, start, frames: most.append(frames) or window(index, start, frames))
     assert len(list(over_time.along(encoder(), source, 0, 40, device=CPU))) == 12
     assert max(most) < 4.2 * 16_000
+
+
+def networks(**changes):
+    """A network of each shape, and both baselines that count a spectrogram over time."""
+    input = SoundInput(mean=-5.0, std=4.5, **changes)
+    return [encoder(**changes), encoder("byol-a-v2", bands=16, **changes), raw(input), mfcc(input)]
+
+
+def test_one_feature_of_three_minutes_is_that_of_the_whole(tmp_path):
+    path = write(tmp_path / "s" / "1.wav", frames=180 * 16_000 + 1234)
+    every = [encoder(), mfcc(HEARD)]
+    with torch.no_grad():
+        whole = [network(network.preprocess(path))[0].numpy() for network in every]
+    for found, expected in zip(extract(every, open_source(tmp_path / "s")), whole, strict=True):
+        np.testing.assert_allclose(found.x[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050])
+def test_long_sounds_are_as_at_once_and_silence_follows_the_shorter(rate, tmp_path, monkeypatch):
+    for n, frames in enumerate((20_000, 64_123, 150_000)):  # those with 64,123 are cut too: the mean is heard
+        write(tmp_path / "s" / f"{n}.wav", frames=frames, seed=n)
+    every, source = networks(rate=rate), open_source(tmp_path / "s")
+    whole = extract(every, source)
+    monkeypatch.setattr(FEATURES, "LONG", 2)
+    monkeypatch.setattr(over_time, "STRETCH", 1)
+    monkeypatch.setattr(FEATURES, "hear", None)  # nothing goes through at once
+    done = []
+    for found, expected in zip(extract(every, source, progress=lambda *now: done.append(now)), whole, strict=True):
+        np.testing.assert_allclose(found.x, expected.x, rtol=1e-4, atol=1e-5)
+    assert done[0] == ("Seconds of sound", 0, 4 * 3 * 5)
+    assert done[-1] == ("Seconds of sound", 60, 60)
+    assert done == sorted(done)
+
+
+def test_of_a_long_sound_no_more_than_two_stretches_are_read_at_once_and_what_breaks_off_has_no_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(FEATURES, "LONG", 2)
+    monkeypatch.setattr(over_time, "STRETCH", 2)
+    for n in range(3):
+        write(tmp_path / "s" / f"{n}.wav", frames=400_000, seed=n)
+    source, most = open_source(tmp_path / "s"), []
+    window = source.window
+
+    def read(index, start, frames):
+        most.append(frames)
+        if index == 1 and start > 100_000:
+            raise Unreadable("breaks off")
+        return window(index, start, frames)
+
+    object.__setattr__(source, "window", read)
+    first, second = extract([encoder(), raw(SoundInput(mean=0.0, std=1.0))], source)
+    assert max(most) < 4.2 * 16_000
+    assert first.kept.tolist() == second.kept.tolist() == [0, 2]
+    assert [(s.name, s.reason) for s in first.skipped] == [("1.wav", "breaks off")]
+    assert (first.x[0] != first.x[1]).any()
+
+
+def test_a_network_without_frames_refuses_what_memory_has_no_room_for(tmp_path, monkeypatch):
+    write(tmp_path / "s" / "1.wav", frames=24_000, rate=100)
+    write(tmp_path / "s" / "2.wav", frames=72_000, rate=100)
+    source = open_source(tmp_path / "s")
+    monkeypatch.setattr(FEATURES, "memory_limit", lambda: 1 << 28)
+    sentence = "2.wav is 12 minutes long, and resnet18 hears 8 minutes of every sound at once, for which there is too little memory; cut "
+    with pytest.raises(ValueError, match=sentence):
+        extract([encoder(), load("resnet18", input=HEARD)], source)
+
+
+def test_a_picture_takes_ten_seconds_of_a_sound_and_its_views_are_of_all_of_it(tmp_path):
+    write(tmp_path / "s" / "1.wav", frames=30 * 16_000)
+    source = open_source(tmp_path / "s")
+    shown = modality.sample(source, 0)
+    assert shown.shape == (1, 160_000, 1)
+    np.testing.assert_array_equal(shown, source.read(0)[:, :160_000])
+    plan = modality.plan("byol-a-v1", source, 96, takes=None, compiled=None, changes={})
+    heard = []
+    source_window = source.window
+    object.__setattr__(source, "window", lambda index, start, frames: heard.append(start) or source_window(index, start, frames))
+    for epoch in range(12):
+        modality.seen(plan, source, [shown], torch.tensor([0]), 0, epoch, HEARD)
+    assert heard == [int(plan.windows(torch.tensor([480_000]), torch.tensor([0]), 0, epoch)) for epoch in range(12)]
+    assert max(heard) > 160_000
 
 
 def test_embed_writes_a_row_for_every_moment_of_every_sound(sounds, tmp_path, capsys):

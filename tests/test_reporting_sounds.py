@@ -15,9 +15,11 @@ from test_reporting import EVIL_NAME, Page, log, record
 from byol import exporting, reporting
 from byol import run as runs
 from byol.config import Request
-from byol.data import open_source
+from byol.data import Source, Unreadable, open_source
 from byol.reporting import clips
 from byol.reporting.clips import Clips, encoded, loudest
+from byol.reporting.look import look, sample
+from byol.reporting.run import read_all
 
 EVIL = EVIL_NAME.replace(".png", ".wav")
 
@@ -140,6 +142,26 @@ def test_a_sound_that_cannot_be_read_has_no_clip(tmp_path):
     (tmp_path / "s" / "1.wav").unlink()
     hear = Clips(source, 1_000_000)
     assert [hear(i) for i in range(3)] == [0, None, 2]
+
+
+def test_a_sound_that_is_shown_but_breaks_off_later_leaves_only_its_own_features_out(made, monkeypatch):
+    (run,) = read_all([made / "run"])
+    window = Source.window
+
+    def damaged(source, index, start, frames):
+        if source.names[index] == "odd/07.wav" and frames > 8_900:  # its own length, at which it is shown
+            raise Unreadable("breaks off")
+        return window(source, index, start, frames)
+
+    monkeypatch.setattr(Source, "window", damaged)
+    shown = sample(run, 30, lambda *now: None)
+    found = look(run, shown, lambda *now: None)
+    kept = [n for n, name in enumerate(shown.source.names) if name != "odd/07.wav"]
+    assert len(kept) == len(found.trained) == len(found.sample.pictures) == 29
+    assert list(found.sample.source.names) == [shown.source.names[n] for n in kept]
+    assert found.sample.ids == [shown.ids[n] for n in kept]
+    assert all((found.sample.pictures[new] == shown.pictures[old]).all() for new, old in enumerate(kept))
+    assert all((found.sample.whole[new] == shown.whole[kept[new]]).all() for new in found.sample.whole)
 
 
 def test_pictures_of_images_have_nothing_to_hear():

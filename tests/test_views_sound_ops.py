@@ -63,6 +63,14 @@ def test_crops_take_every_size_and_place_that_there_is():
     assert set((left[width == 3]).tolist()) == set(range(-1, 6))  # a canvas of 9, of which one frame lies before the sound
 
 
+def test_a_louder_view_is_the_log_mel_of_the_louder_sound():
+    waves = 0.1 * torch.rand(3, 8000, generator=torch.Generator().manual_seed(0))
+    waves[2, 4000:] = 0  # silence stays silence
+    u = torch.tensor([[0.0], [0.5], [0.9]])
+    factor = 10 ** (12 * (2 * u - 1) / 20)  # of the amplitude
+    assert torch.allclose(sound_ops.louder(LogMel()(waves), u, 12.0), LogMel()(factor * waves), atol=1e-3)
+
+
 def test_sounds_are_mixed_as_energies_with_another_in_the_background():
     (x, u), (other, _) = spectrograms(20), spectrograms(20, seed=1)
     share = 0.4 * u[:, :1].double().numpy()[:, :, None, None]

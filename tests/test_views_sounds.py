@@ -152,6 +152,21 @@ def test_switching_one_op_off_leaves_the_draws_of_the_others():
     assert line.abs().max() > 0.3
 
 
+def test_each_view_is_heard_at_a_level_of_its_own_and_the_bank_at_that_of_the_recording():
+    plan = sounds.load("byol-a-v2", **SHORT, gain=12, mixup=0, crop=False, fader=0, post=False)
+    (waves, ids) = batch(0, plan.samples)
+    state = plan.state((-9.66, 4.72))
+    for number, view in enumerate(plan.device(waves, ids, 0, 0, state)):
+        level = 12 * (2 * rng.uniforms(0, 0, number, ids, 12)[:, 9:10] - 1)
+        torch.testing.assert_close(view, state.normalised(LogMel()(waves * 10 ** (level / 20))), rtol=0, atol=1e-3)
+        assert level.min() < -3
+        assert level.max() > 3
+    mixing = sounds.load("byol-a-v2", **SHORT, gain=12)
+    bank = mixing.state((-9.66, 4.72))
+    mixing.device(waves, ids, 0, 0, bank)
+    torch.testing.assert_close(bank.bank[:BATCH], state.normalised(LogMel()(waves)), rtol=0, atol=1e-5)
+
+
 def test_the_first_view_of_all_is_not_mixed_and_running_statistics_stop_after_their_epochs():
     kept = {"crop": False, "post": False, "pre_epochs": 2}
     plan = sounds.load("byol-a-v1", **SHORT, **kept)

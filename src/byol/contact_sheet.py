@@ -46,7 +46,7 @@ def samples(source: Source) -> tuple[list[int], list[NDArray[np.generic]]]:
             if index in ids:
                 continue
             try:
-                image = source.read(index)
+                image = modalities.of(source.modality).sample(source, index)
             except Unreadable:
                 continue
             ids.append(index)

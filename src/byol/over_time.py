@@ -1,4 +1,6 @@
-"""What an encoder of sound hears at every moment: its frames of features, and what lies between two of them.
+"""What an encoder of sound hears at every moment: its frames of features, what lies between two of them, and all of them pooled.
+
+A sound goes through the network in stretches, so that one of a day takes the memory of a minute.
 
 A frame of features belongs to the middle of the frames of the spectrogram that it was made of: these are 40 ms apart in BYOL-A's
 second version, and 80 ms in its first. At a time between two of them it is interpolated, beyond the ends the nearest one is taken.
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +22,6 @@ from byol.data import Source
 from byol.data.sound_clips import Waves, frames_at
 from byol.data.sound_reader import part
 from byol.encoders import Encoder, SoundInput, log_mel
-from byol.encoders.audio import AudioNet
 
 Timed = tuple[NDArray[np.int64], NDArray[np.float32]]  # (t,) ms, (t, D)
 
@@ -27,17 +29,35 @@ STRETCH = 60  # s of a sound that go through the network at once
 _ROWS = 1 << 22  # numbers that are interpolated at once
 
 
+@runtime_checkable
+class Framed(Protocol):
+    """A network whose features of a sound are those of its frames, pooled over time."""
+
+    @property
+    def stride(self) -> int:
+        """Frames of the spectrogram for one frame of features, which sees less than as many more on both sides."""
+        ...
+
+    def frames(self, x: Tensor) -> Tensor:
+        """(B, 1, bands, T) normalised log-mel -> (B, T // stride, D)"""
+        ...
+
+    def pooled(self, peak: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """(B, D) of all frames: their maximum, mean and deviation (of all, not n - 1) -> (B, dim)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Ear:
     """The parts of an encoder that give features over time."""
 
-    net: AudioNet
+    net: Framed
     input: SoundInput
 
     @classmethod
     def of(cls, encoder: Encoder) -> Ear:
         """Those of this encoder; ValueError if it has none."""
-        if not isinstance(encoder.input, SoundInput) or not isinstance(encoder.net, AudioNet):
+        if not isinstance(encoder.input, SoundInput) or not isinstance(encoder.net, Framed):
             raise ValueError(f"{encoder.name} gives no features over time; give an encoder of sound, such as byol-a-v2")
         return cls(encoder.net, encoder.input)
 
@@ -48,17 +68,23 @@ class Ear:
 
     def places(self, times: Tensor) -> Tensor:
         """(t,) ms -> (t,) where they lie among the frames of features, the first of which is 0."""
-        stride = self.net.shape.stride
+        stride = self.net.stride
         return (times / self.period - (stride - 1) / 2) / stride
 
     def first_at(self, place: int, hop: int) -> int:
         """The number of the first timestamp at this place or after it."""
-        stride = self.net.shape.stride
+        stride = self.net.stride
         return max(0, ceil((place * stride + (stride - 1) / 2) * self.period / hop))
 
     def frames(self, samples: int) -> int:
         """Frames of features of so many samples, at the rate of the encoder."""
-        return self.input.front.frames(max(samples, self.input.unit)) // self.net.shape.stride
+        return self.input.front.frames(max(samples, self.input.unit)) // self.net.stride
+
+    def stretches(self, samples: int) -> list[tuple[int, int]]:
+        """The first frame of features of each stretch, and the one after its last."""
+        whole, size = self.frames(samples), self.frames(STRETCH * self.input.rate)
+        starts = [size * n for n in range(max(1, whole // size))]  # the last takes what is left over: a short one would be padded
+        return list(zip(starts, [*starts[1:], whole], strict=True))
 
 
 def check_hop(hop: int) -> None:
@@ -88,13 +114,11 @@ def along(encoder: Encoder, source: Source, index: int, hop: int, *, device: tor
     Equal, but for rounding, to interpolating between the frames of the whole. The encoder has to be in evaluation mode on the
     device. Raises Unreadable, which can be after some of the stretches.
     """
-    ear, clip = Ear.of(encoder), _Clip(source, index)
+    ear, clip = Ear.of(encoder), _Clip(source, index, int(source.headers.width[index]))
     samples = frames_at(clip.frames, clip.rate, ear.input.rate)
     whole, count = ear.frames(samples), _count(samples, ear.input.rate, hop)
-    size = ear.frames(STRETCH * ear.input.rate)
-    starts = [size * n for n in range(max(1, whole // size))]  # the last stretch takes what is left over: a short one would be padded
     rows = max(1, _ROWS // encoder.dim)
-    for first, after in zip(starts, [*starts[1:], whole], strict=True):
+    for first, after in ear.stretches(samples):
         begin = ear.first_at(first, hop) if first else 0
         end = count if after == whole else ear.first_at(after, hop)
         if begin == end:
@@ -105,6 +129,24 @@ def along(encoder: Encoder, source: Source, index: int, hop: int, *, device: tor
             yield times, interpolated(y, ear.places(torch.from_numpy(times).double()) - first)[0].cpu().numpy()
 
 
+def as_one(
+    encoder: Encoder, source: Source, index: int, samples: int, *, device: torch.device, precision: str = "fp32"
+) -> Iterator[Tensor]:
+    """The first `samples` of a sound of the source, silence beyond its end -> after each stretch (D,) float32, the features up to there.
+
+    The last are, but for rounding, those of all of it at once. Otherwise as `along`.
+    """
+    ear, clip = Ear.of(encoder), _Clip(source, index, samples)
+    heard = frames_at(clip.frames, clip.rate, ear.input.rate)
+    peak, total, squares = torch.tensor(-torch.inf), torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for first, after in ear.stretches(heard):
+        y = _features(ear, clip, heard, first, after, device, precision).cpu().double()  # some devices have no float64
+        peak = torch.maximum(peak, y.amax(1))
+        total, squares = total + y.sum(1), squares + y.square().sum(1)
+        mean = total / after
+        yield ear.net.pooled(peak, mean, (squares / after - mean.square()).clamp(min=0).sqrt())[0].float()
+
+
 @torch.inference_mode()
 def _features(ear: Ear, clip: _Clip, samples: int, first: int, after: int, device: torch.device, precision: str) -> Tensor:
     """(1, after - first, D) float32: these frames of features, of no more of the sound than they are made of.
@@ -112,7 +154,7 @@ def _features(ear: Ear, clip: _Clip, samples: int, first: int, after: int, devic
     A frame of features sees less than one further on both sides, and a frame of the spectrogram half a transform: with both the
     frames are those of the whole sound.
     """
-    stride, hop = ear.net.shape.stride, ear.input.hop
+    stride, hop = ear.net.stride, ear.input.hop
     margin = ceil(ear.input.fft / 2 / hop)
     low, high = max(0, stride * (first - 1)), stride * (after + 1)  # of the spectrogram
     begin = max(0, low - margin)
@@ -128,13 +170,13 @@ def _count(samples: int, rate: int, hop: int) -> int:
 
 
 class _Clip:
-    """A sound of a source as one that can be resampled in parts."""
+    """A sound of a source, as one of so many frames that can be resampled in parts; silence beyond its end."""
 
     channels = 1
 
-    def __init__(self, source: Source, index: int) -> None:
+    def __init__(self, source: Source, index: int, frames: int) -> None:
         self._source, self._index = source, index
-        self.rate, self.frames = source.rate, int(source.headers.width[index])
+        self.rate, self.frames = source.rate, frames
 
     def read(self, start: int, count: int) -> Waves:
         """(count, 1)"""

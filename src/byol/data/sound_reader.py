@@ -55,7 +55,7 @@ class SoundReader:
         out = np.zeros((1, frames, 1), np.float32)
         low, high = max(0, start), min(start + frames, int(self.frames[index]))
         if low < high:
-            out[0, low - start : high - start, 0] = self._opened(index, lambda clip: part(clip, self.rate, low, high))
+            out[0, low - start : high - start, 0] = self._opened(index, lambda clip: part(clip, self.rate, low, high)).clip(-1, 1)
         return out
 
     def waited(self) -> list[Waited]:
@@ -117,9 +117,9 @@ def _resampled(clip: Clip, rate: int) -> Iterator[Mono]:
 
 
 def part(clip: Clip, rate: int, start: int, stop: int) -> Mono:
-    """(stop - start,) in [-1, 1], frames of `whole`, decoded and resampled alone; raises Unreadable."""
+    """(stop - start,) frames of `whole`, but not kept within [-1, 1], decoded and resampled alone; raises Unreadable."""
     if clip.rate == rate:
-        return np.clip(mono(clip.read(start, stop - start)), -1, 1)
+        return mono(clip.read(start, stop - start))
     # Resampling begins where a frame of the one rate falls on a frame of the other: there, both have the same phase.
     step = gcd(clip.rate, rate)
     before, after = clip.rate // step, rate // step
@@ -129,7 +129,7 @@ def part(clip: Clip, rate: int, start: int, stop: int) -> Mono:
     last = min(clip.frames, -(-stop * clip.rate // rate) + margin)
     wave = _soxr().resample(mono(clip.read(first, last - first)), clip.rate, rate, quality=QUALITY)
     found: Mono = wave[start - period * after : stop - period * after]
-    return np.pad(found.clip(-1, 1), (0, stop - start - len(found)))
+    return np.pad(found, (0, stop - start - len(found)))
 
 
 def _soxr() -> ModuleType:

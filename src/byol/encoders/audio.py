@@ -79,9 +79,18 @@ class AudioNet(nn.Module):
             nn.ReLU(),
         )
 
+    @property
+    def stride(self) -> int:
+        """Frames of the spectrogram for one frame of features."""
+        return self.shape.stride
+
     def forward(self, x: Tensor) -> Tensor:
         y = self.frames(x)
-        return y.max(1).values + y.mean(1)
+        return self.pooled(y.max(1).values, y.mean(1))
+
+    def pooled(self, peak: Tensor, mean: Tensor, std: Tensor | None = None) -> Tensor:
+        """Of all frames: (B, dim) each -> (B, dim)."""
+        return peak + mean
 
     def frames(self, x: Tensor) -> Tensor:
         """(B, 1, bands, T) -> (B, T // stride, dim): the features of every moment, before they are pooled over time."""

@@ -36,6 +36,7 @@ class Shrink(nn.Module):
 class OverTime(nn.Module):
     """(B, 1, F, T) -> (B, 2 F): the mean and the deviation over time of each band, or of K sums of them: (B, 2 K)."""
 
+    stride = 1  # frames of the spectrogram for one that is counted
     sums: Tensor | None  # (K, F)
 
     def __init__(self, sums: Tensor | None = None) -> None:
@@ -43,8 +44,16 @@ class OverTime(nn.Module):
         self.register_buffer("sums", sums)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x[:, 0] if self.sums is None else self.sums @ x[:, 0]
-        std, mean = torch.std_mean(x, dim=2, correction=0)
+        y = self.frames(x)
+        std, mean = torch.std_mean(y, dim=1, correction=0)
+        return self.pooled(y.amax(1), mean, std)
+
+    def frames(self, x: Tensor) -> Tensor:
+        """(B, 1, F, T) -> (B, T, F) or (B, T, K)."""
+        return (x[:, 0] if self.sums is None else self.sums @ x[:, 0]).transpose(1, 2)
+
+    def pooled(self, peak: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """Of all frames: (B, K) each -> (B, 2 K)."""
         return torch.cat([mean, std], 1)
 
 

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import compress
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -15,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from byol import dist
+from byol import dist, over_time
 from byol.allocator import keep_freed_memory
 from byol.data import Skipped, Source, Unreadable, threads
+from byol.data.arrays import memory_limit
 from byol.encoders import Encoder, Input, SoundInput, evaluation_view, evaluation_views, resampled, spectrogram
 
 Array = NDArray[np.generic]
@@ -25,7 +28,9 @@ Precision = Literal["fp32", "bf16"]
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
 
 BATCH = 256
+LONG = 120  # s of a sound that go through a network at once, where it can be heard in stretches
 _WAVES = 1 << 25  # samples of sounds that are held at once
+_PER_SECOND = 3_000_000  # bytes that a second of sound takes in a network
 _CPU_PIXELS = 64 * 224 * 224  # a pass on a CPU: few enough for its activations to fit anywhere, and enough for the calls to cost nothing
 
 
@@ -50,7 +55,8 @@ def features(
 ) -> Features:
     """The features of all images that can be read, by the geometry of evaluation and without gradient.
 
-    Sounds are cut, or followed by silence, to so many `samples` at the rate of the source; None: to their mean length.
+    Sounds are cut, or followed by silence, to so many `samples` at the rate of the source; None: to their mean length. Above LONG s
+    they are heard in stretches where the network has frames; ValueError where it has none and they would not fit into memory.
     The encoder runs in evaluation mode: batch-norm statistics stay, and mode and device are put back afterwards.
     """
     return _here([encoder], source, batch, torch.device(device), precision, samples, progress)[0]
@@ -97,14 +103,20 @@ def _here(
         samples = samples or mean_length(source.headers.width)
         read, batch = partial(source.window, start=0, frames=samples), max(1, min(batch, _WAVES // samples))
     out = [np.empty((len(source), e.dim), np.float32) for e in encoders]
+    pairs = list(zip(encoders, out, strict=True))
+    long = [samples is not None and _in_stretches(e, source, samples) for e in encoders]
+    at_once = [pair for pair, apart in zip(pairs, long, strict=True) if not apart]
     bad: dict[int, str] = {}
-    progress("Features", 0, len(source))
     with ExitStack() as stack:
         for encoder in encoders:
             stack.enter_context(frozen(encoder, device))
-        for ids, images in _batches(source, batch, bad, read):
+        if samples is not None and any(long):
+            _long(list(compress(pairs, long)), source, samples, bad, device, precision, progress)
+        if at_once:
+            progress("Features", 0, len(source))
+        for ids, images in _batches(source, batch, bad, read) if at_once else ():
             views: dict[tuple[object, ...], Tensor] = {}
-            for encoder, rows in zip(encoders, out, strict=True):
+            for encoder, rows in at_once:
                 key = _geometry(encoder, source)
                 if key not in views:
                     views[key] = _seen(images, encoder, source, device)
@@ -113,6 +125,42 @@ def _here(
     kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)
     skipped = [Skipped(source.names[i], reason) for i, reason in sorted(bad.items())]
     return [Features(x[kept] if bad else x, kept, skipped) for x in out]
+
+
+def _in_stretches(encoder: Encoder, source: Source, samples: int) -> bool:
+    """Whether a sound of so many samples is heard in parts; ValueError where it has to be, and cannot."""
+    seconds = samples / source.rate
+    if seconds <= LONG or isinstance(encoder.net, over_time.Framed):
+        return seconds > LONG
+    if seconds * _PER_SECOND > memory_limit():
+        longest = int(source.headers.width.argmax())
+        what = f"{source.names[longest]} is {source.headers.width[longest] / source.rate / 60:,.0f} minutes long"
+        heard = f"{encoder.name} hears {seconds / 60:,.0f} minutes of every sound at once, for which there is too little memory"
+        raise ValueError(f"{what}, and {heard}; cut the sounds, or give an encoder that hears them in parts, such as byol-a-v2")
+    return False
+
+
+def _long(
+    pairs: Sequence[tuple[Encoder, NDArray[np.float32]]],
+    source: Source,
+    samples: int,
+    bad: dict[int, str],
+    device: torch.device,
+    precision: Precision,
+    progress: Progress,
+) -> None:
+    """Fills the rows of each of these encoders, a stretch of a sound at a time."""
+    seconds, done = ceil(samples / source.rate), 0
+    for encoder, rows in pairs:
+        for i in range(len(source)):
+            try:
+                for n, y in enumerate(over_time.as_one(encoder, source, i, samples, device=device, precision=precision)):
+                    progress("Seconds of sound", done + min(n * over_time.STRETCH, seconds), len(pairs) * len(source) * seconds)
+                    rows[i] = y.numpy()
+            except Unreadable as error:
+                bad[i] = str(error)
+            done += seconds
+    progress("Seconds of sound", done, done)
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ Raw = NDArray[np.generic]  # (H, W, C)
 
 
 class Modality(Protocol):
-    """The functions of a module; `raw` is a sample as its source reads it."""
+    """The functions of a module; `raw` is what `sample` gives."""
 
     @property
     def Pipeline(self) -> type:  # a class
@@ -47,6 +47,10 @@ class Modality(Protocol):
 
     def input_of(self, plan: views.Plan, source: Source, size: int, stats: Statistics) -> AnyInput:
         """What an encoder sees at evaluation, when it is trained with this plan on views of that size."""
+        ...
+
+    def sample(self, source: Source, index: int) -> Raw:
+        """A sample as its source reads it, as much of it as is shown; raises Unreadable."""
         ...
 
     def visible(self, raw: Raw, input: AnyInput | None) -> Raw:

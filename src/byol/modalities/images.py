@@ -38,6 +38,11 @@ def input_of(plan: views.Plan, source: Source, size: int, stats: Statistics) -> 
     )
 
 
+def sample(source: Source, index: int) -> Raw:
+    """(H, W, C), whole."""
+    return source.read(index)
+
+
 def visible(raw: Raw, input: AnyInput | None) -> Raw:
     """The image itself."""
     return raw

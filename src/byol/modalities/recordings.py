@@ -31,6 +31,11 @@ def plan(
     return load(name, *stretches(source), takes=takes, **changes)  # type: ignore[arg-type]  # names of settings, not of arguments
 
 
+def sample(source: Source, index: int) -> Raw:
+    """(H, W, C), whole."""
+    return source.read(index)
+
+
 def visible(raw: Raw, input: AnyInput | None) -> Raw:
     """(1, 1, neurons) -> (S, S, 1), grey."""
     x = torch.from_numpy(raw.astype(np.float32)).permute(2, 0, 1)[None]

@@ -91,10 +91,15 @@ def own_input(source: Source) -> SoundInput:
     return input_of(load("byol-a-v1", front=FrontEnd.at(source.rate)), source, 0, measured(source))
 
 
+def sample(source: Source, index: int) -> Raw:
+    """(1, T, 1): at most its first 10 s."""
+    return source.window(index, 0, min(int(source.headers.width[index]), _SECONDS * source.rate))
+
+
 def visible(raw: Raw, input: AnyInput | None) -> Raw:
-    """(1, T, 1) -> (S, S, 1), grey: the sound, at most its first 10 s."""
+    """(1, T, 1) -> (S, S, 1), grey."""
     seen = input if isinstance(input, SoundInput) else SoundInput(mean=-8.0, std=5.0)
-    wave = torch.from_numpy(raw[0, : _SECONDS * seen.rate, 0].astype(np.float32))[None]
+    wave = torch.from_numpy(raw[0, :, 0].astype(np.float32))[None]
     return _square(seen.normalise(spectrogram(wave, seen)), seen.frames)[0].permute(1, 2, 0).numpy()
 
 
@@ -102,13 +107,22 @@ def seen(plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, see
     """(V, B, 1, S, S): the views, with these sounds themselves in the bank that is mixed in from."""
     assert isinstance(plan, SoundViews)
     assert isinstance(input, SoundInput)
-    starts = plan.windows(torch.tensor([raw.shape[1] for raw in raws]), ids, seed, epoch).tolist()
-    waves = torch.from_numpy(np.stack([cut(raw, at, plan.samples)[0, :, 0] for raw, at in zip(raws, starts, strict=True)]))
+    starts = plan.windows(torch.from_numpy(source.headers.width[ids.numpy()].astype(np.int64)), ids, seed, epoch).tolist()
+    windows = (_window(source, index, raw, at, plan.samples) for index, raw, at in zip(ids.tolist(), raws, starts, strict=True))
+    waves = torch.from_numpy(np.stack([window[0, :, 0] for window in windows]))
     state = plan.state((input.mean, input.std))
     with dist.apart():  # the first of several processes looks at them alone
         plan.device(waves, ids, seed, epoch, state)
         made = plan.device(waves, ids, seed, epoch, state)
     return torch.stack([_square(view, max(plan.shape)) for view in made])
+
+
+def _window(source: Source, index: int, raw: Raw, start: int, samples: int) -> Raw:
+    """(1, samples, 1) of a sound; where it cannot be read there, of what was read of it."""
+    try:
+        return source.window(index, start, samples)
+    except Unreadable:
+        return cut(raw, start, samples)
 
 
 def note(source: Source) -> str:

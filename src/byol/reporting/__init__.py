@@ -121,7 +121,7 @@ def _pictures(run: Run, extent: Extent, progress: Progress) -> dict[str, Markup]
         found = look(run, shown, progress)
     except Missing as why:
         return parts | dict.fromkeys(("neighbours", "map"), missing(why.sentence, why.cure))
-    clips = Clips(shown.source, extent.sound)
+    clips = Clips(found.sample.source, extent.sound)
     return parts | {"neighbours": join([*changed, neighbours(found, extent.queries, clips)]), "map": atlas(found, clips)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,12 @@ class Sample:
         """What to know about the pictures."""
         return modalities.of(self.source.modality).note(self.source)
 
+    def only(self, kept: list[int]) -> Sample:
+        """Those of these places: of a long sound more is heard than is shown, and that may not be readable."""
+        whole = {new: self.whole[old] for new, old in enumerate(kept) if old in self.whole}
+        ids, pictures = [self.ids[k] for k in kept], [self.pictures[k] for k in kept]
+        return replace(self, source=self.source.subset(kept), ids=ids, pictures=pictures, whole=whole)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -68,19 +74,19 @@ def sample(run: Run, most: int, progress: Progress) -> Sample:
     kept: list[int] = []
     pictures: list[RGB] = []
     whole: dict[int, Raw] = {}
-    visible, seen = modalities.of(source.modality).visible, _input(run)
+    modality, seen = modalities.of(source.modality), _input(run)
     for done, i in enumerate(drawn):
         progress("Reading images", done, len(drawn))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-                image = source.read(i)
+                image = modality.sample(source, i)
         except (Unreadable, OSError):
             continue  # training lists it; for a look, another image is as good
         if len(whole) < _SHOWN and done >= len(drawn) * len(whole) // _SHOWN:
             whole[len(kept)] = image
         kept.append(i)
-        pictures.append(square(rgb(visible(image, seen)), PICTURE))
+        pictures.append(square(rgb(modality.visible(image, seen)), PICTURE))
     progress("Reading images", len(drawn), len(drawn))
     if not kept:
         raise Missing(f"None of the images of {run.spec} can be read any more.", f"byol doctor {run.spec}")
@@ -165,8 +171,9 @@ def look(run: Run, shown: Sample, progress: Progress) -> Look:
         raise Missing(f"The encoder cannot be loaded, so neighbours and map are missing: {error}.") from None
     twin = encoders.random_twin(encoder)
     found = extract([encoder, *([twin] if twin else [])], shown.source, device=find_device("auto"), progress=progress)
-    if len(found[0].x) != len(shown.ids):
-        raise Missing("Some images could be read once and then no more, so neighbours and map are missing.", f"byol doctor {run.spec}")
+    if not len(found[0].kept):
+        raise Missing("The images could be read once and then no more, so neighbours and map are missing.", f"byol doctor {run.spec}")
+    shown = shown.only(found[0].kept.tolist())
     trained, random = np.nan_to_num(found[0].x), np.nan_to_num(found[1].x) if twin else None
     progress("Drawing the map", 0, 1)
     return Look(shown, trained, random, encoder.name, flatten(trained))

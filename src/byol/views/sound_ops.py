@@ -1,6 +1,6 @@
 """The ops on log-mel spectrograms, batched: op(x (B, 1, F, T), u (B, k) in [0, 1)) -> (B, 1, F, T), draws of its own for each sample.
 
-They are BYOL-A's (Niizumi et al. 2021, arXiv 2103.06695, and 2022, arXiv 2204.07402).
+They are BYOL-A's (Niizumi et al. 2021, arXiv 2103.06695, and 2022, arXiv 2204.07402), but for `louder`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,12 @@ from torch import Tensor
 from byol.logmel import EPS
 
 _A = -0.75  # of the cubic kernel, as torch and OpenCV have it
+
+
+def louder(x: Tensor, u: Tensor, gain: float) -> Tensor:
+    """The log-mel of the sound at another level: x not normalised, of log(energy + eps); +-gain dB, uniform; u (B, 1)."""
+    factor = torch.pow(10.0, gain * (2 * u - 1) / 10)[:, :, None, None]
+    return x.exp().sub_(EPS).clamp_(min=0).mul_(factor).add_(EPS).log_()
 
 
 def mixed(x: Tensor, u: Tensor, other: Tensor, alpha: float) -> Tensor:

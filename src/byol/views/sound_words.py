@@ -47,9 +47,11 @@ def _before(p: Pipeline) -> str:
 
 
 def _ops(p: Pipeline) -> Iterator[str]:
-    if not (p.mixup or p.noise or p.crop or p.fader):
+    if not (p.gain or p.mixup or p.noise or p.crop or p.fader):
         yield "the window itself"
         return
+    if p.gain:
+        yield f"its level changed by up to {p.gain:g} dB"
     if p.mixup:
         once = "" if p.push_each_view else ", which each enters once"
         yield f"one of the last {p.memory:,} sounds{once} mixed in, up to {_percent(p.mixup)}, where energies add"

@@ -31,7 +31,7 @@ Pre: TypeAlias = Literal["running", "given", "none"]
 # One column each, for good; then one for the noise on every value. The window is drawn with the numbers of the first view.
 _START, _SHARE, _ENTRY = range(3)
 _BOX, _FADER = slice(3, 7), slice(7, 9)
-_NOISE: Final = 12
+_GAIN, _NOISE = slice(9, 10), 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,7 @@ class Pipeline:
     pad: Pad = "both"  # where silence is added to shorter sounds
     pre: Pre = "running"  # statistics of the data: as they come, measured beforehand ("given"), or none
     pre_epochs: int = 10  # as long as running statistics learn
+    gain: float = 0.0  # greatest change of a view's level, in dB up or down; 0: none, as in BYOL-A
     mixup: float = 0.4  # greatest share of another sound, from 0; 0: none
     memory: int = 2048  # sounds in the bank
     push_each_view: bool = True  # a sound enters the bank once a mixed view, as released, so that later views can meet it; else once
@@ -61,7 +62,7 @@ class Pipeline:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not known; give one of {', '.join(get_args(kind))}")
         if not 0 <= self.mixup <= 1:
             raise ValueError(f"mixup {self.mixup} is no share; give a number from 0 to 1")
-        for name in ("pre_epochs", "memory", "noise", "fader"):
+        for name in ("pre_epochs", "gain", "memory", "noise", "fader"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} {getattr(self, name)} is no amount; give 0 or more")
         if self.mixup and not self.memory:
@@ -84,7 +85,7 @@ PLANS: Final = {
     "byol-a-v2": Pipeline(pad="end", pre="given", mixup=0.2, fader=1.0),
 }
 
-MILD: Final[Mapping[str, Change]] = {"mixup": 0.0, "noise": 0.0, "crop": False, "fader": 0.0}  # the window itself
+MILD: Final[Mapping[str, Change]] = {"gain": 0.0, "mixup": 0.0, "noise": 0.0, "crop": False, "fader": 0.0}  # the window itself
 SHARED: Final = ("seconds", "pad", "pre", "pre_epochs", "memory", "push_each_view", "post")  # one window, bank and normalisation
 
 
@@ -153,16 +154,17 @@ class SoundViews:
         if waves.shape[1] != self.samples:
             raise ValueError(f"the views {self.name} are of {self.samples} samples; these waveforms have {waves.shape[1]}")
         p = self.pipeline
-        x = self.logmel.to(waves.device)(waves)
+        heard = self.logmel.to(waves.device)(waves)
         if p.pre == "running" and epoch < p.pre_epochs:
-            state.learn(x)
-        if p.pre != "none":
-            x = state.normalised(x)
+            state.learn(heard)
+        before = state.normalised if p.pre != "none" else lambda x: x
+        x = before(heard)
         whole = dist.gathered(x) if self.mixing else x
         out = []
         for number, own in enumerate(self.pipelines):
             u = rng.uniforms(seed, epoch, rng.STREAM_VIEWS + number, ids.cpu(), own.draws(x[0].numel()))
-            out.append(changed(x, u, own, state))
+            level = before(sound_ops.louder(heard, u[:, _GAIN].to(x.device), own.gain)) if own.gain else x
+            out.append(changed(level, u, own, state))
             if number in (self.mixing if p.push_each_view else self.mixing[-1:]):
                 state.push(whole)
         return standardised(out) if p.post else tuple(out)
