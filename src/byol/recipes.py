@@ -142,6 +142,7 @@ def _auto_sounds(facts: Facts) -> Choices:
     else:
         c.put("BYOL-A's (Niizumi et al. 2021)", encoder=f"byol-a-v1-d{512 if facts.images < 100_000 else 2048}", hidden=4096, dim=256)
     c.put("BYOL-A's (Niizumi et al. 2021): another sound mixed in, random resize crop", views="byol-a-v1")
+    c.put("so that features depend less on how loud a recording is (docs/sound.md)", gain=12.0)
     c.put("measured beforehand, so that a short run sees the same from its first step on", pre="given")
     batch = facts.batch_size or _power_of_two(facts.images / 8, max(2, min(16, facts.images)), 128 if facts.device == "cpu" else 256)
     why = "at least 8 batches an epoch" if facts.images >= 8 * batch else "batch norm needs as many"
