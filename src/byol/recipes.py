@@ -79,7 +79,7 @@ def _auto_images(facts: Facts) -> Choices:
     c.put("SGD suits batches below 512; LARS is for large ones", optimizer="sgd", lr=0.1)
     c.put("weights keep the same share over a run of any length", weight_decay=_decay(updates))
     tau = _tau(updates)
-    c.put(f"{updates:,} updates: the target averages the last {1 / (1 - tau):,.0f} at the start", tau_base=tau)
+    c.put(f"{updates:,} updates: the target averages the last {min(updates, 1 / (1 - tau)):,.0f} at the start", tau_base=tau)
     c.put("a twentieth of the run, at most 10 epochs", warmup_epochs=min(10.0, epochs / 20))
     if size <= 64:
         return c.put("no blur at 64 px and below: it hides what little there is", views="small")
@@ -126,23 +126,23 @@ BYOL_A_FRAMES = 96  # of its 0.95 s, one every 10 ms
 
 
 def _auto_sounds(facts: Facts) -> Choices:
-    """BYOL-A's views and optimiser; network and length of the run as for images of this size."""
+    """BYOL-A's views and optimiser; as many updates as for images, and on a CPU what gains most in the first minutes."""
     size = facts.short_side  # frames of a view
     if facts.image_size not in (None, size):
         raise ValueError(f"image_size={facts.image_size} is for images, and these are sounds; leave it out, or give --set seconds=...")
     c = Choices(expected="no published number: derived for this data")
-    c.put(f"frames of a window; --set seconds=... takes others than {size}", image_size=size)
+    c.put("frames of such a window as these sounds fill, at most BYOL-A's; --set seconds=... makes others", image_size=size)
     if size < BYOL_A_FRAMES:
         c.put("the sounds' mean length: BYOL-A's 0.95 s would be silence for the most part", seconds=round((size - 1) / 100, 2))
     if facts.device == "cpu":
         c.put("BYOL-A's first encoder with half its channels, which a CPU can train, and heads to match", encoder="audio-small")
         c.put("a network that a CPU can train, and heads to match", hidden=1024, dim=256)
-        why = "learns faster in the first minutes (docs/sound.md)"
+        why = "gains most in the first minutes (docs/results.md)"
         c.put(why, projection_norm="batch", predictor_rate=10.0, heights=(0.8, 1.2), widths=(0.8, 1.2))
     else:
         c.put("BYOL-A's (Niizumi et al. 2021)", encoder=f"byol-a-v1-d{512 if facts.images < 100_000 else 2048}", hidden=4096, dim=256)
     c.put("BYOL-A's (Niizumi et al. 2021): another sound mixed in, random resize crop", views="byol-a-v1")
-    c.put("so that features depend less on how loud a recording is (docs/sound.md)", gain=12.0)
+    c.put("so that features depend less on how loud a recording is (docs/results.md)", gain=12.0)
     c.put("measured beforehand, so that a short run sees the same from its first step on", pre="given")
     batch = facts.batch_size or _power_of_two(facts.images / 8, max(2, min(16, facts.images)), 128 if facts.device == "cpu" else 256)
     why = "at least 8 batches an epoch" if facts.images >= 8 * batch else "batch norm needs as many"
@@ -154,7 +154,8 @@ def _auto_sounds(facts: Facts) -> Choices:
     c.put("BYOL-A's Adam, which AdamW without decay is", optimizer="adamw", lr=3e-4, weight_decay=0.0)
     updates = max(1, epochs * (facts.images // batch) // (facts.accumulate or 1))
     tau = min(0.99, _tau(updates))
-    c.put(f"BYOL-A's, or less for a short run: the last {1 / (1 - tau):,.0f} of {updates:,} updates at the start", tau_base=tau)
+    last = min(updates, 1 / (1 - tau))
+    c.put(f"BYOL-A's, or less for a short run: the last {last:,.0f} of {updates:,} updates at the start", tau_base=tau)
     c.put("as in BYOL-A's code: the target begins as the online network", target_init="copy")
     return c.put("BYOL-A has none", warmup_epochs=0.0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from byol import recipes
 from byol.cli.options import Doctor, List
-from byol.cli.screen import Screen, duration, quoted
+from byol.cli.screen import Screen, counted, duration, quoted
 
 
 def doctor(options: Doctor, screen: Screen) -> int:
@@ -40,7 +40,7 @@ def _suggested(options: Doctor, screen: Screen) -> dict[str, object]:
     session = api.plan(options.data, progress=screen.progress)
     seconds = how_long(session, screen)
     s = session.plan.settings
-    why = f"{s.encoder}, {size_of(session)}, {s.epochs:,} epochs, about {duration(seconds)} on this {s.device.upper()}"
+    why = f"{s.encoder}, {size_of(session)}, {counted(s.epochs, 'epoch')}, about {duration(seconds)} on this {s.device.upper()}"
     return found | {"why": why, "encoder": s.encoder, "image_size": s.image_size, "epochs": s.epochs, "seconds": round(seconds, 1)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from byol import data, encoders, methods
-from byol.cli.screen import Screen, number, wrapped
+from byol.cli.screen import Screen, counted, number, wrapped
 from byol.config import Plan, of_one_view
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def size_of(session: Session) -> str:
 def show_plan(session: Session, screen: Screen) -> None:
     """The decisions that matter most, each with its reason."""
     plan, s = session.plan, session.plan.settings
-    how_long = f"{s.epochs:,} epochs = {plan.steps:,} steps"
+    how_long = f"{counted(s.epochs, 'epoch')} = {counted(plan.steps, 'step')}"
     what = f"{s.method}, {s.encoder}, {size_of(session)}, batch {_batch(plan)}, {how_long}, {s.precision}, {s.device}"
     screen.tell(what, LABEL, "Plan")
     _row(screen, "encoder", encoders.describe(s.encoder, input=session.input) + ("; pre-trained" if s.pretrained else ""))
     _row(screen, f"batch {_batch(plan)}", plan.reasons.get("batch_size", ""))
-    _row(screen, f"{s.epochs:,} epochs", plan.reasons.get("epochs", ""))
+    _row(screen, counted(s.epochs, "epoch"), plan.reasons.get("epochs", ""))
     scaled = f"{number(s.lr)} x {s.batch_size * s.accumulate}/256 after {plan.warmup_steps:,} warm-up steps; "
     _row(screen, f"lr {number(plan.peak_lr)}, {s.optimizer.upper()}", scaled + plan.reasons.get("lr", ""))
     if "tau_base" in plan.method:

@@ -165,6 +165,11 @@ def wrapped(text: str, indent: int = 0, first: str = "") -> list[str]:
     ) or [first]
 
 
+def counted(count: int, one: str) -> str:
+    """`1 epoch`, `2,000 epochs`."""
+    return f"{count:,} {one}{'s' * (count != 1)}"
+
+
 def number(x: float) -> str:
     """1,024, 31, 4.2, 0.03: no more digits than a person reads."""
     return f"{x:,.0f}" if x >= 10 else f"{x:.2g}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from byol import api, evaluation
 from byol.cli.options import DENSE, Embed, Evaluate, Export, Report
-from byol.cli.screen import Screen, quoted
+from byol.cli.screen import Screen, counted, quoted
 from byol.evaluation.table import dense_published_lines, published_lines
 
 
@@ -134,7 +134,7 @@ def embed(options: Embed, screen: Screen) -> int:
         screen.say(f"{out}: {written.vectors:,} vectors of {written.images:,} sounds, one every {options.hop} ms")
     if written.skipped:
         first = written.skipped[0]
-        screen.tell(f"{len(written.skipped):,} files left out (first: {first.name}: {first.reason})", 2, "  ")
+        screen.tell(f"{counted(len(written.skipped), 'file')} left out (first: {first.name}: {first.reason})", 2, "  ")
     screen.say(f"Next: {READ[out.suffix.lower()].format(out)}")
     screen.result({"out": str(out), "images": written.images, "vectors": written.vectors, "skipped": [asdict(s) for s in written.skipped]})
     return 0

@@ -38,7 +38,7 @@ class Words(NamedTuple):
 WORDS: Final[Mapping[str, Words]] = {
     "image": Words("image", "images", "img/s", "channels"),
     "recording": Words("bin", "bins", "bins/s", "neurons"),
-    "sound": Words("sound", "sounds", "sounds/s", "channels"),
+    "sound": Words("sound", "sounds", "snd/s", "channels"),
 }
 
 
