@@ -416,7 +416,7 @@ def resolve(request: Request, facts: Facts, method_config: type, view_options: t
 
 def _common(request: Request, facts: Facts) -> Choices:
     """What every recipe shares unless it says otherwise."""
-    c = Choices().put("the usual", momentum=0.9, trust_coefficient=1e-3, accumulate=1)
+    c = Choices().put("the usual", momentum=0.9, trust_coefficient=1e-3, accumulate=1, lr_schedule="cosine")
     c.put("a kill costs 5 minutes, or more where a checkpoint takes over 3 s to write", checkpoint_minutes=5.0).put(
         "a line every 20 updates", log_steps=20
     )
