@@ -20,14 +20,14 @@ import sys
 from pathlib import Path
 
 import torch
-from family import passes
-from torch import nn
+from family import passes, small_net
 
 from byol import methods, recipes
 from byol.optim import NORMALISATION
 
 FOLDER = Path(__file__).parent.parent / "docs" / "methods"
 COST = json.loads((FOLDER / "cost.json").read_text(encoding="utf-8"))
+SAMPLES = 99_991  # of the data, where a method has a row for each; the pages say `samples` for it
 MADE = "<!-- Made by benchmarks/pages.py from the files of the methods; a change here is lost. -->"
 INTRO = f"""{MADE}
 # Methods
@@ -111,7 +111,7 @@ def cost(name: str) -> tuple[str, str]:
 def page(name: str) -> str:
     """All that there is to say of a method."""
     parts = [f"{MADE}\n# `{name}`\n", f"{document(name)}\n", f"    byol train DATA --method {name}\n", options(name)]
-    for where, modality in (("", "image"), (" for a recording", "recording")):
+    for where, modality in (("", "image"), (" for a recording", "recording"), (" for RGB-D frames", "rgbd")):
         own = recipes.own_values(name, modality)
         if own:
             values = ", ".join(f"`{k}={spelled(v)}`" for k, v in own.items())
@@ -122,13 +122,14 @@ def page(name: str) -> str:
 def options(name: str) -> str:
     """The fields of the method's Config with their defaults and what the source says of them."""
     config = methods.load(name).Config
-    source = Path(inspect.getfile(config)).read_text(encoding="utf-8").splitlines()
-    said = {}
-    for node in ast.walk(ast.parse("\n".join(source))):
-        if isinstance(node, ast.ClassDef) and node.name == config.__name__:
-            for part in node.body:
-                if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
-                    said[part.target.id] = source[part.end_lineno - 1].partition("  # ")[2]
+    said: dict[str, str] = {}
+    for cls in (c for c in reversed(config.__mro__) if dataclasses.is_dataclass(c)):
+        source = Path(inspect.getfile(cls)).read_text(encoding="utf-8").splitlines()
+        for node in ast.walk(ast.parse("\n".join(source))):
+            if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
+                for part in node.body:
+                    if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+                        said[part.target.id] = source[part.end_lineno - 1].partition("  # ")[2]
     fields = dataclasses.fields(config)
     if not fields:
         return ""
@@ -164,17 +165,15 @@ def paragraph(name: str, begins: str) -> str:
 def buffers(name: str) -> str:
     """'queue (65536, 128)': what the method keeps beside its networks; statistics of normalisation and single numbers aside."""
     cls = methods.load(name)
-    encoder = nn.Conv2d(1, 6, 3)
-    encoder.dim = 6
     known = {f.name for f in dataclasses.fields(cls.Config)}
-    needed = {k: v for k, v in {"classes": 3, "channels": 1, "size": 8}.items() if k in known}
+    needed = {k: v for k, v in {"classes": 3, "channels": 1, "size": 8, "samples": SAMPLES}.items() if k in known}
     with torch.random.fork_rng(devices=[]):
-        method = cls(encoder, cls.Config(**needed))
+        method = cls(small_net(name)[0], cls.Config(**needed))
     found = []
     for part in method.modules():
         if not isinstance(part, NORMALISATION):
             found += [f"{key} {tuple(b.shape)}" for key, b in part.named_buffers(recurse=False) if b.ndim]
-    return ", ".join(found)
+    return ", ".join(found).replace(str(SAMPLES), "samples")
 
 
 def spelled(value: object) -> str:

@@ -27,6 +27,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 import torch
+from family import of_images
 from measure import finish, machine, side_by_side, table
 from torch import Tensor
 
@@ -34,14 +35,16 @@ from byol import encoders, methods, optim, recipes
 
 FILE = Path(__file__).parent.parent / "docs" / "methods" / "cost.json"
 WIDTHS = {"hidden": 1024, "dim": 256}  # of recipe `auto` on a CPU
-SIZES = (*WIDTHS, "bottleneck", "queue")  # what a method's AUTO may say otherwise
+SIZES = (*WIDTHS, "bottleneck", "queue", "negatives", "background", "labelings")  # what a method's AUTO may say otherwise
 CLASSES = 10
+SAMPLES = 10_000
+FACTS = {"classes": CLASSES, "samples": SAMPLES}
 Costs = dict[str, dict[str, float]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--methods", nargs="+", default=methods.names(), choices=methods.names(), metavar="NAME", help="default: all")
+    parser.add_argument("--methods", nargs="+", default=of_images(), choices=of_images(), metavar="NAME", help="default: all")
     parser.add_argument("--encoder", default="small-w16")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -91,10 +94,11 @@ class Update:
         cls = methods.load(name)
         shape = encoders.Input(channels=3, size=size, mean=(0.5,) * 3, std=(0.25,) * 3)
         torch.manual_seed(0)
-        self.method = cls(encoders.load(encoder, input=shape), cls.Config(**options(name))).to(memory_format=torch.channels_last)
+        built = encoders.load(encoders.of_kind(encoder, methods.encoder_kind(cls)), input=shape)
+        self.method = cls(built, cls.Config(**options(name))).to(memory_format=torch.channels_last)
         layout = {"memory_format": torch.channels_last}
         self.views = tuple(torch.randn(batch, 3, size, size).contiguous(**layout) for _ in methods.views_of(cls))
-        self.rows = dict.fromkeys(methods.rows_of(cls), torch.arange(batch) % CLASSES)
+        self.rows = {row: torch.arange(batch) % (SAMPLES if row == "index" else CLASSES) for row in methods.rows_of(cls)}
         groups = self.method.param_groups()
         self.optimizer = optim.make("sgd", groups, lr=0.01, weight_decay=1e-4, momentum=0.9, trust_coefficient=1e-3)
         self.method.after_step(0.5)
@@ -108,7 +112,7 @@ class Update:
 
 def options(name: str) -> dict[str, object]:
     """What is asked of the method: its defaults, but for sizes."""
-    sizes = WIDTHS | {k: v for k, v in recipes.own_values(name).items() if k in SIZES} | {"classes": CLASSES}
+    sizes = WIDTHS | {k: v for k, v in recipes.own_values(name).items() if k in SIZES} | FACTS
     known = {f.name for f in dataclasses.fields(methods.load(name).Config)}
     return {k: v for k, v in sizes.items() if k in known}
 

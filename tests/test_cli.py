@@ -162,7 +162,7 @@ def test_a_dry_run_of_the_own_plan_measures_how_long_it_takes(tmp_path):
     assert found["seconds"] == pytest.approx(images / float(told[2].replace(",", "")), rel=0.1)
 
 
-@pytest.mark.parametrize("what", ["methods", "recipes", "encoders", "data", "views", "protocols"])
+@pytest.mark.parametrize("what", ["methods", "recipes", "encoders", "data", "views", "protocols", "studies"])
 def test_lists_have_a_line_for_everything(what):
     call = byol("list", what, "--json")
     assert call.code == 0, call.err

@@ -13,15 +13,18 @@ from byol.config import Request
 FLAGS = {
     "demo": "--json --out --seed",
     "doctor": "--json --limit data",
-    "train": "--accumulate --batch-size --compile --device --devices --download --dry-run --encoder --epochs --image-size --json --limit "
-    "--method --minutes --on-collapse --out --precision --pretrained --recipe --seed --set --workers data",
+    "train": "--accumulate --batch-size --compile --device --devices --download --dry-run --encoder --epochs --image-size --init --json "
+    "--limit --method --minutes --on-collapse --out --precision --pretrained --recipe --seed --set --workers data",
     "resume": "--devices --json run",
     "evaluate": "--batch-size --device --devices --draws --json --labels --limit --no-baselines --precision --protocol --seed --test "
     "--workers data encoder",
     "ablate": "--batch-size --device --encoder --epochs --image-size --jobs --json --limit --minutes --out --recipe --seed --seeds --set "
     "--test --values data name",
+    "study": "--json --out --seeds name",
     "embed": "--batch-size --device --devices --hop --json --limit --out --precision data encoder",
-    "export": "--json --network --out --takes run",
+    "export": "--data-licence --format --json --network --out --takes run",
+    "push": "--data-licence --json --network --private repo run",
+    "pull": "--json --out --revision repo",
     "report": "--json --out run",
     "list": "--json what",
 }
@@ -42,7 +45,7 @@ def complaint(*words):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_public_flags_are_frozen(command):
     cls = COMMANDS[command]
-    places = {"train": {"data"}, "ablate": {"name", "data"}}.get(command, {"data", "run", "encoder", "what"})
+    places = {"train": {"data"}, "ablate": {"name", "data"}, "study": {"name"}}.get(command, {"data", "run", "repo", "encoder", "what"})
     found = {f.name if f.name in places else flag(f) for f in dataclasses.fields(cls)}
     assert found == set(FLAGS[command].split())
 
@@ -122,7 +125,7 @@ def test_words_after_two_dashes_are_places():
         (["train", "a", "--precision", "fp8"], "--precision fp8: give one of auto, fp32, bf16"),
         (["train", "a", "--device", "quantum"], "--device quantum: give one of auto, cpu, cuda, mps"),
         (["train", "a", "--pretrained=yes"], "--pretrained takes no value; write it alone"),
-        (["list", "recipe"], "WHAT recipe: give one of methods, recipes, encoders, data, views, protocols"),
+        (["list", "recipe"], "WHAT recipe: give one of methods, recipes, encoders, data, views, protocols, studies"),
         (["train", ""], "DATA is empty; give it a value"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_frozen_encoder_keeps_weights_and_statistics_and_a_finetuned_one_does_
 
 def test_a_head_on_a_frozen_encoder_learns_to_find_squares(tmp_path):
     masked(tmp_path)
-    result = byol.evaluate_dense(
+    result = byol.evaluate_task(
         "random:small-w16", tmp_path, protocol="segmentation:iterations=60,batch_size=8,void=11,mode=frozen,lr=0.05,scale_min=1,scale_max=1"
     )
     (score,) = result.scores
@@ -121,7 +121,7 @@ def test_the_command_compares_with_the_random_network_frozen_and_finetuned(tmp_p
 
 def test_the_same_seed_gives_the_same_scores(tmp_path):
     masked(tmp_path)
-    one, two = (byol.evaluate_dense("random:small-w8", tmp_path, protocol=TINY, device="cpu").scores for _ in range(2))
+    one, two = (byol.evaluate_task("random:small-w8", tmp_path, protocol=TINY, device="cpu").scores for _ in range(2))
     assert one == two
 
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_used_is_said_in_one_sentence(tmp_path, spoil, sentence):
         (["random:small-w8", "DATA", "--protocol", "segmentation:void=11,crops=3"], "has no setting 'crops=3' (did you mean crop?)"),
         (["random:small-w8", "DATA", "--protocol", "segmentation:lr=0"], "lr=0.0 is not possible"),
         (["random:small-w8", "DATA", "--protocol", "segmentation:mode=thawed"], "mode=thawed is not known"),
-        (["random:small-w8", "DATA", "--protocol", "segmentation", "knn"], "needs images with class labels"),
+        (["random:small-w8", "DATA", "--protocol", "segmentation", "knn"], "needs class labels and segmentation something else"),
         (["random:small-w8", "DATA", "--protocol", "segmentation", "--batch-size", "4"], "segmentation:batch_size=N"),
         (["random:small-w8", "DATA", "--protocol", "segmentation", "--labels", "0.5"], "--labels is for class labels"),
         (["pixels", "DATA", "--protocol", "segmentation"], "pixels has no feature map"),

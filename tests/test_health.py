@@ -56,6 +56,13 @@ def test_few_directions_are_a_warning_after_the_warm_up_only():
     assert health.verdict(m, step=50, warmup=10, lr=0.1)[0] == "WARN"
 
 
+def test_few_directions_are_no_fault_of_a_method_that_looks_for_them_and_one_point_is():
+    line = torch.randn(64, 1) * torch.ones(1, 16)
+    assert health.verdict(health.measure((line, line)), step=50, warmup=10, lr=0.1, directions=False) == ("OK", "")
+    point = torch.ones(32, 8) + 1e-4 * torch.randn(32, 8)
+    assert health.verdict(health.measure((point, point)), step=50, warmup=10, lr=0.1, directions=False)[0] == "COLLAPSED"
+
+
 def test_left_out_updates_are_a_warning():
     m = health.measure(projections())
     assert health.verdict(m, step=50, warmup=10, lr=0.1, non_finite=2)[0] == "WARN"

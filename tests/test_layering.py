@@ -8,12 +8,29 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "byol"
 LEVEL = {
     **dict.fromkeys(("rng", "files", "stored", "stopping", "allocator", "dist", "sync_norm", "replicas", "published", "asked"), 0),
-    **dict.fromkeys(("config", "losses", "views", "encoders", "data", "optim"), 1),
+    **dict.fromkeys(("config", "losses", "views", "encoders", "data", "optim", "geometry"), 1),
     "logmel": 0,
     "methods": 2,
-    **dict.fromkeys(("training", "feeds", "checkpoint", "health", "evaluation", "dense", "over_time"), 3),
-    **dict.fromkeys(("run", "contact_sheet", "modalities", "recipes", "reporting", "exporting", "embeddings", "subjects"), 4),
-    **dict.fromkeys(("api", "ablation", "demonstration", "cli", "hear", "__init__", "__main__"), 5),
+    **dict.fromkeys(("training", "feeds", "checkpoint", "health", "evaluation", "dense", "registration", "longitudinal", "over_time"), 3),
+    **dict.fromkeys(
+        (
+            "run",
+            "contact_sheet",
+            "modalities",
+            "recipes",
+            "reporting",
+            "exporting",
+            "embeddings",
+            "subjects",
+            "families",
+            "start",
+            "foreign",
+            "card",
+            "hub",
+        ),
+        4,
+    ),
+    **dict.fromkeys(("api", "ablation", "studies", "demonstration", "cli", "hear", "sklearn", "__init__", "__main__"), 5),
 }
 FILES = sorted(SRC.rglob("*.py"))
 

@@ -73,7 +73,23 @@ def test_parameters_without_gradient_are_in_no_group():
     assert not listed & {id(p) for p in net[0].parameters()}
 
 
-@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_adam_is_torchs_with_its_eps_and_the_decay_in_the_gradient():
+    net, theirs = small_net().double(), small_net().double()
+    theirs.load_state_dict(net.state_dict())
+    ours = optim.make("adam", optim.param_groups(net), lr=0.01, weight_decay=0.1, momentum=0.9, trust_coefficient=1e-3, eps=1e-4)
+    decay = [{"params": [p], "weight_decay": 0.0 if p.ndim == 1 else 0.1} for p in theirs.parameters()]
+    other = torch.optim.Adam(decay, lr=0.01, eps=1e-4)
+    for _ in range(3):
+        for p, q in zip(net.parameters(), theirs.parameters(), strict=True):
+            p.grad = torch.randn(p.shape, dtype=p.dtype)
+            q.grad = p.grad.clone()
+        ours.step()
+        other.step()
+    for p, q in zip(net.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adam", "adamw"])
 def test_no_optimizer_decays_an_excluded_parameter(name):
     net = nn.Linear(3, 3).double()
     optimizer = optim.make(name, optim.param_groups(net), lr=0.1, weight_decay=0.5, momentum=0.9, trust_coefficient=1e-3)
@@ -137,8 +153,8 @@ def test_a_closure_runs_with_gradients_and_its_loss_comes_back():
 def test_impossible_settings_are_refused_by_name():
     with pytest.raises(ValueError, match="momentum in"):
         optim.LARS([nn.Parameter(torch.ones(1))], lr=0.1, momentum=1.0)
-    with pytest.raises(ValueError, match="lars, sgd or adamw"):
-        optim.make("adam", [], lr=0.1, weight_decay=0, momentum=0.9, trust_coefficient=1e-3)
+    with pytest.raises(ValueError, match="lars, sgd, adam or adamw"):
+        optim.make("adagrad", [], lr=0.1, weight_decay=0, momentum=0.9, trust_coefficient=1e-3)
 
 
 def test_lightlys_cifar_recipe_takes_lightlys_steps_though_its_loss_is_a_quarter_of_ours():

@@ -194,7 +194,7 @@ def test_every_recipe_resolves_and_says_why(photos):
     from byol import modalities, recipes
 
     for name, recipe in recipes.every().items():
-        kind = "sound" if name in recipes.OF_SOUND else "image"
+        kind = recipe.modality
         facts = recipes.Facts(images=50_000, short_side=256, device="cpu", cores=2, bf16_gain=1.0, classes=10, modality=kind)
         views = modalities.of(kind)
         options = byol.methods.load(recipe.method).Config
@@ -205,6 +205,12 @@ def test_every_recipe_resolves_and_says_why(photos):
         assert plan.expected, name
         assert recipe.about
         options(**plan.method)
+    for kind in recipes.AUTO:
+        for device in ("cpu", "cuda"):
+            facts = recipes.Facts(images=5_000, short_side=128, device=device, cores=2, modality=kind, image_size=None)
+            views = modalities.of(kind)
+            plan = recipes.resolve(config.Request(data="x"), facts, byol.methods.load("byol").Config, views.Pipeline, views.names())
+            assert {*vars(plan.settings), *plan.method, *plan.views} <= set(plan.reasons), (kind, device)
 
 
 @pytest.mark.parametrize(

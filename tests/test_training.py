@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from rgbd_frames import encoder, frames, moved
 from torch import nn
 
 from byol import checkpoint, config, methods, optim, recipes, training
@@ -38,14 +39,32 @@ class Net(nn.Module):
     def forward(self, x):
         return self.net(x).flatten(1)
 
+    def halves(self, x):
+        """For a method that takes an encoder of two."""
+        return self(x).chunk(2, 1)
+
 
 def images(n=64):
     g = torch.Generator().manual_seed(3)
     return torch.randn(n, 1, 8, 8, generator=g)
 
 
+def kind_of(method):
+    return recipes.kind_of(method.__module__.rpartition(".")[2])
+
+
+def samples(method, n=64):
+    """Of the kind of data that the method is for."""
+    return frames(n) if kind_of(method) == "rgbd" else images(n)
+
+
+def net_for(method):
+    """A small encoder of them."""
+    return encoder() if kind_of(method) == "rgbd" else Net()
+
+
 def feed_for(plan):
-    x = images(plan.images)
+    x = samples(methods.load(plan.settings.method), plan.images)
 
     def feed(start, stop):
         for step in range(start, stop):
@@ -57,21 +76,24 @@ def feed_for(plan):
 
 def called_with(method, x, ids):
     """Views and rows as the method takes them."""
+    if kind_of(method) == "rgbd":
+        return (x, moved(x)[0]), {}
     views = tuple(x + 0.3 * k * x.flip(-1) for k in range(len(methods.views_of(method))))
-    return views, dict.fromkeys(methods.rows_of(method), ids % 3)
+    return views, {name: ids if name == "index" else ids % 3 for name in methods.rows_of(method)}
 
 
 def small(method, **options):
     """The method's options, with few units."""
     # Of batches of 8, a queue of 20 is filled from its end on into its beginning.
-    few = {"hidden": 16, "dim": 8, "bottleneck": 4, "classes": 3, "queue": 20, "channels": 1, "size": 8}
+    few = {"hidden": 16, "dim": 8, "bottleneck": 4, "classes": 3, "queue": 20, "channels": 1, "size": 8, "samples": 64, "negatives": 10}
+    few |= {"prototypes": 5, "background": 12, "clusters": 5, "labelings": 2, "iterations": 3, "epochs": 2, "steps": 8}
     return method.Config(**{k: v for k, v in few.items() if k in {f.name for f in dataclasses.fields(method.Config)}} | options)
 
 
 def build(plan):
     torch.manual_seed(0)
     s, cls = plan.settings, methods.load(plan.settings.method)
-    method = cls(Net(), small(cls, **({"tau_base": 0.9} if cls is BYOL else {})))
+    method = cls(net_for(cls), small(cls, **({"tau_base": 0.9} if cls is BYOL else {})))
     optimizer = optim.make(
         s.optimizer, method.param_groups(), lr=0.0, weight_decay=s.weight_decay, momentum=s.momentum, trust_coefficient=s.trust_coefficient
     )
@@ -89,10 +111,10 @@ def run(folder, plan, *, stop_after=None, start_from=None):
     return method, optimizer, outcome
 
 
-@pytest.mark.parametrize("optimizer", ["lars", "sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["lars", "sgd", "adam", "adamw"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_resume_at_any_step_is_bit_exact(tmp_path, optimizer, accumulate):
-    plan = make_plan(optimizer=optimizer, lr=0.05 if optimizer == "adamw" else 4.0, accumulate=accumulate)
+    plan = make_plan(optimizer=optimizer, lr=0.05 if "adam" in optimizer else 4.0, accumulate=accumulate)
     whole, whole_optimizer, _ = run(tmp_path / "whole", plan)
     for stop in range(1, plan.steps, 3):
         folder = tmp_path / f"stopped-{stop}"
@@ -330,7 +352,7 @@ def test_no_part_of_an_update_reads_a_number_back_from_the_device(tmp_path):
     method, _ = build(make_plan())
     method.to("meta")
     views = tuple(torch.empty(8, 1, 8, 8, device="meta") for _ in range(2))
-    for name in ("lars", "sgd", "adamw"):
+    for name in ("lars", "sgd", "adam", "adamw"):
         optimizer = optim.make(name, method.param_groups(), lr=0.1, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
         loop = training.Loop(tmp_path, plan, method, optimizer, None, 0)
         loop.update(1, iter([(views, {})]))

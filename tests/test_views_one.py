@@ -47,7 +47,7 @@ def test_one_view_can_have_back_what_a_recipe_takes_from_both():
     ("pair", "sentence"),
     [
         ("view2.blurr=0", "--set view2.blurr: no such setting of one view; did you mean view2.blur?"),
-        ("view2.tau_base=0.1", "--set view2.tau_base: no such setting of one view; there are: aspect, blur"),
+        ("view2.tau_base=0.1", "--set view2.tau_base: no such setting of one view; there are: apart, aspect, blur"),
         ("view2.blur=much", "--set view2.blur=much: give a number"),
         ("view.blur=0", "--set view.blur: no such setting; "),
     ],

@@ -12,8 +12,13 @@ MIXING = {
     "byol-contrast": ("byol", {"beta": 0.5, "alpha": 0.3}),
     "byol-batch-in-loss": ("byol", {"loss_norm": "batch"}),
     "moco-symmetric": ("moco", {"symmetric": True}),
+    "assigned-with-a-queue": ("swav", {"queue": 20, "queue_from": 0.2, "frozen": 0.1, "prototypes": 4}),
     # Few dimensions: an inverse, or a root, of a moment that is nearly singular makes more of the rounding than a test can bear.
     **{f"predictor-{p}": ("closed_form", {"predictor": p, "dim": 3}) for p in ("lrp", "direct_pred", "ne", "visser", "ns2", "trainable")},
+    "full-softmax": ("instdisc", {"negatives": 0, "prox": 0.3}),
+    "without-bank": ("cmc", {"negatives_from": "batch"}),
+    "neighbours-at-once": ("local_aggregation", {"instdisc": 0.0, "steps": 4, "projection_norm": "batch"}),
+    "jigsaw-with-norm": ("pirl", {"hidden": 6, "projection_norm": "batch", "negatives": 0}),
     "one-way": ("tribyol", {"symmetric": False, "updates": "both", "second_tau_base": 0.9}),
     "self-labels": ("ccsl", {"warmup": 0.2, "theta_positive": 0.3, "negatives": True}),
     "self-labels-of-targets": (
@@ -62,15 +67,19 @@ def everything(out):
         def forward(self, x):
             return self.net(x)
 
+        def halves(self, x):
+            return self(x).chunk(2, 1)
+
     def case(name, optimizer, accumulate, dtype, called=None, **options):
         lr = 0.02 if optimizer == "adamw" else 0.5
         # Three epochs of BYOL; what another method does differently shows in one.
         epochs = 3 if name == "byol" else 1
         plan = single.make_plan(method=name, optimizer=optimizer, accumulate=accumulate, lr=lr, log_steps=1, epochs=epochs)
-        x = single.images(plan.images).to(dtype)
-        torch.manual_seed(dist.rank())  # weights are those of the first process
         cls = methods.load(name)
-        method = cls(Net(), single.small(cls, **options)).to(dtype)
+        x = single.samples(cls, plan.images).to(dtype)
+        torch.manual_seed(dist.rank())  # weights are those of the first process
+        net = Net() if single.kind_of(cls) != "rgbd" else single.net_for(cls)
+        method = cls(net, single.small(cls, **options)).to(dtype)
         s = plan.settings
         made = single.optim.make(s.optimizer, method.param_groups(), lr=0.0, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
 

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from byol.api import doctor as doctor
     from byol.api import embed as embed
     from byol.api import evaluate as evaluate
-    from byol.api import evaluate_dense as evaluate_dense
+    from byol.api import evaluate_task as evaluate_task
     from byol.api import export as export
     from byol.api import load as load
+    from byol.api import pull as pull
+    from byol.api import push as push
     from byol.api import report as report
     from byol.api import resume as resume
     from byol.api import train as train
 
-_WORDS = ("ablate", "demo", "doctor", "embed", "evaluate", "evaluate_dense", "export", "load", "report", "resume", "train")
+_WORDS = ("ablate", "demo", "doctor", "embed", "evaluate", "evaluate_task", "export", "load", "pull", "push", "report", "resume", "train")
 _PARTS = ("config", "data", "dense", "encoders", "evaluation", "health", "losses", "methods", "optim", "recipes", "rng", "views")
 
 __all__ = [*_WORDS, *_PARTS, "__version__"]

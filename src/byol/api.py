@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -20,11 +21,13 @@ from byol import (
     checkpoint,
     contact_sheet,
     demonstration,
-    dense,
     dist,
     embeddings,
     evaluation,
     exporting,
+    families,
+    foreign,
+    hub,
     methods,
     over_time,
     reporting,
@@ -35,6 +38,7 @@ from byol import run as runs
 from byol.config import Request
 from byol.encoders import Encoder
 from byol.evaluation.features import frozen
+from byol.files import check_ending
 from byol.run import Progress, Session
 from byol.subjects import encoder_for, with_baselines
 from byol.training import Outcome, Watcher, fit
@@ -137,7 +141,7 @@ def resume(
     with dist.joined(runs.find_device("auto")):
         session = session or runs.reopen(run, progress, encoder=encoder)
         if dist.from_first(lambda: checkpoint.exists(run)):  # it holds all weights: those at the start are not fetched again
-            session = replace(session, plan=replace(session.plan, settings=replace(session.plan.settings, pretrained=False)))
+            session = replace(session, plan=replace(session.plan, settings=replace(session.plan.settings, pretrained=False, init=None)))
         with runs.alone(run, watcher) if dist.rank() == 0 else nullcontext():
             return _train(session, session.method(), run, watcher)
 
@@ -180,6 +184,7 @@ def _write_end(session: Session, method: nn.Module, out: Path, outcome: Outcome)
         provenance = {"method": s.method, "network": "online", "steps": outcome.step, "images": session.plan.images, "run": out.name}
         # All numbers of the first view, so that `views=run` makes it again whatever else the method takes.
         provenance["views"] = {"name": s.views, "changes": asdict(session.views.pipelines[0])}
+        provenance |= {"data": session.source.fingerprint(), "kept": keeps() if callable(keeps := getattr(method, "keeps", None)) else {}}
         exporting.save_encoder(runs.encoder_of(method), out / "encoder.safetensors", extra=provenance)
 
 
@@ -191,8 +196,10 @@ def load(encoder: str | Path, *, net: nn.Module | None = None) -> Encoder:
     return exporting.load_encoder(Path(encoder), net=net)
 
 
-def doctor(data: str | Path, *, limit: int | None = None, progress: Progress = Quiet) -> datas.DoctorReport | datas.SoundReport:
-    """Is this data usable? Decodes every image, or sound, and counts; nothing is written."""
+def doctor(
+    data: str | Path, *, limit: int | None = None, progress: Progress = Quiet
+) -> datas.DoctorReport | datas.SoundReport | datas.RgbdReport:
+    """Is this data usable? Decodes every image, sound or frame, and counts; nothing is written."""
     return datas.doctor(str(data), limit=limit, progress=lambda done, total: progress("Reading", done, total))
 
 
@@ -259,7 +266,7 @@ def _seen_before(encoder: str | Path | Encoder, source: datas.Source) -> list[st
     return [f"the encoder was trained on these {many}, test {many} too, {how}; --test takes others"]
 
 
-def _keep(encoder: str | Path | Encoder, result: evaluation.Evaluation | dense.DenseResult) -> None:
+def _keep(encoder: str | Path | Encoder, result: evaluation.Evaluation | families.Result) -> None:
     """Into the run, where the encoder is one."""
     if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
         store(Path(encoder), result)
@@ -275,7 +282,7 @@ def _official_test(data: str, source: datas.Source, limit: int | None) -> datas.
     return datas.open_transfer(data, "test", limit=limit)
 
 
-def evaluate_dense(
+def evaluate_task(
     encoder: str | Path | Encoder,
     data: str | Path,
     *,
@@ -287,12 +294,12 @@ def evaluate_dense(
     device: str = "auto",
     precision: evaluation.Precision = "fp32",
     progress: Progress = Quiet,
-) -> dense.DenseResult:
-    """What an encoder's feature map is worth, frozen and fine-tuned, beside the same network from random weights.
+) -> families.Result:
+    """What an encoder is worth for something else than class labels, beside the baselines of that task.
 
-    `protocol` is `segmentation`, `depth` or `detection`, with settings after a colon.
+    `protocol` is a name of `byol list protocols` that `byol.families` knows, such as `segmentation`, with settings after a colon.
     The result of a run is also stored in its `evaluations/`.
-    Raises ValueError when the data are of another kind, the encoder has no feature map, or there are several processes.
+    Raises ValueError when the data are of another kind, the encoder does not fit, or there are several processes.
     """
     if dist.asked() > 1:
         # Each would train the same heads on the same batches and write the same file.
@@ -302,22 +309,39 @@ def evaluate_dense(
     asked: dict[str, object] = {"encoder": encoder.name if isinstance(encoder, Encoder) else str(encoder), "data": str(data)}
     asked |= {"test": None if test is None else str(test), "protocol": protocol, "seed": seed, "limit": limit}
     asked |= {"baselines": baselines, "precision": precision}
-    if str(encoder) == "pixels":
-        raise ValueError("pixels has no feature map; give a run, an exported file, random:NAME or timm:NAME")
-    chosen = dense.load(protocol)
+    family = families.of(protocol)
+    if str(encoder) == "pixels" and family.RAW:
+        raise ValueError(f"pixels {family.RAW}")
+    chosen = family.load(protocol)
     place = runs.find_device(device)
     task = chosen.open(str(data), None if test is None else str(test), limit)
     name, subject = encoder_for(encoder, task.source(), seed=seed)
-    assert subject is not None
-    result = dense.evaluate(
+    result = family.evaluate(
         name, subject, chosen, task, baselines=baselines, seed=seed, device=place, precision=precision, progress=progress
     )
-    result = replace(result, asked=asked)
+    tested = getattr(task, "tested", None)  # where the test samples are others of the same data
+    notes = _met(Path(encoder), tested()) if callable(tested) and not isinstance(encoder, Encoder) else []
+    result = replace(result, asked=asked, notes=[*result.notes, *notes])  # type: ignore[type-var]  # every result is a dataclass
     _keep(encoder, result)
     return result
 
 
-def store(run: Path, result: evaluation.Evaluation | dense.DenseResult) -> Path:
+def _met(run: Path, tested: datas.Source) -> list[str]:
+    """A note where a run was trained on some of the samples that test it, as far as its data are still there."""
+    if not (run / "data.json").exists():
+        return []
+    try:
+        trained = datas.open_source(str(runs.read_json(run / "data.json").get("spec")))
+    except (ValueError, OSError):
+        return []
+    places = [{f"{Path(s.spec.partition('#')[0]).resolve()}/{name}" for name in s.names} for s in (trained, tested)]
+    many = len(places[0] & places[1])
+    return [f"the encoder was trained on {many:,} of the {len(tested):,} {tested.words.many} that test it; --test takes others"] * (
+        many > 0
+    )
+
+
+def store(run: Path, result: evaluation.Evaluation | families.Result) -> Path:
     """Write an evaluation into a run, named by its protocol; one of the same request is replaced, any other is kept beside it."""
     path = stored(run, result)
     path.parent.mkdir(exist_ok=True)
@@ -325,7 +349,7 @@ def store(run: Path, result: evaluation.Evaluation | dense.DenseResult) -> Path:
     return path
 
 
-def stored(run: Path, result: evaluation.Evaluation | dense.DenseResult) -> Path:
+def stored(run: Path, result: evaluation.Evaluation | families.Result) -> Path:
     """Where the evaluation is in the run, or would be: PROTOCOL.json, or PROTOCOL-2.json and so on beside others."""
     numbered = (run / "evaluations" / f"{result.protocol}{'' if n == 1 else f'-{n}'}.json" for n in count(1))
     return next(p for p in numbered if not p.exists() or _asked(p) == json.loads(json.dumps(result.asked)))
@@ -458,17 +482,66 @@ def _together(source: datas.Source, samples: int, vectors: int, skipped: list[da
 
 
 def export(
-    encoder: str | Path | Encoder, out: str | Path, *, network: str = "online", takes: Literal["waveform", "log-mel"] | None = None
+    encoder: str | Path | Encoder,
+    out: str | Path,
+    *,
+    network: str = "online",
+    takes: Literal["waveform", "log-mel"] | None = None,
+    format: Literal["timm", "torchvision", "hub"] | None = None,
+    data_licence: str | None = None,
 ) -> Path:
     """Write an encoder as .safetensors (with .json beside), .onnx or .pt2; `network="target"` takes the target of a run.
 
-    What the graph of an encoder of sound `takes` is a waveform, or a normalised log-mel spectrogram.
+    What the graph of an encoder of sound `takes` is a waveform, or a normalised log-mel spectrogram. With `format` "timm" or
+    "torchvision" the .safetensors is written only if that library's plain network loads it strictly and gives the same features;
+    "hub" writes a folder as the Hugging Face Hub has it, whose model card says the `data_licence`.
     """
+    out = Path(out)
+    if format != "hub" and data_licence is not None:
+        raise ValueError("the licence of the data is for a model card, and only the format hub has one; leave it out")
+    if format == "hub" and takes is not None:
+        raise ValueError("waveform or log-mel is what a graph of sound takes, and the format hub holds weights; leave --takes out")
+    if format in ("timm", "torchvision"):
+        check_ending(out, (".safetensors",))
+    chosen = _network(encoder, network)
+    if format == "hub":
+        run = None if isinstance(encoder, Encoder) else Path(encoder)
+        hub.write_folder(chosen, out, extra={"network": network}, run=run, data_licence=data_licence)
+        return out
+    if format is not None:
+        foreign.plain(chosen, format)
+    exporting.save_encoder(chosen, out, extra={"network": network}, takes=takes)
+    return out
+
+
+def _network(encoder: str | Path | Encoder, network: str) -> Encoder:
     if network not in ("online", "target"):
         raise ValueError(f"no network {network!r}; give online or target")
-    chosen = target_of(encoder) if network == "target" else encoder if isinstance(encoder, Encoder) else load(encoder)
-    exporting.save_encoder(chosen, Path(out), extra={"network": network}, takes=takes)
-    return Path(out)
+    return target_of(encoder) if network == "target" else encoder if isinstance(encoder, Encoder) else load(encoder)
+
+
+def push(run: str | Path, repo: str, *, network: str = "online", private: bool = False, data_licence: str | None = None) -> str:
+    """Send the encoder of a run, with its model card, to OWNER/NAME on the Hugging Face Hub; the address of the commit.
+
+    A folder that `export` wrote for the Hub is sent as it is, its card as you may have changed it.
+    """
+    hub.check_repo(repo)
+    path = Path(run)
+    if (path / "model.safetensors").exists() and not (path / "plan.json").exists():
+        if data_licence is not None or network != "online":
+            raise ValueError(f"{path} is sent as it is; change its README.md by hand, or give the run itself")
+        return hub.push(path, repo, private=private)
+    with tempfile.TemporaryDirectory(prefix="byol-") as made:
+        folder = Path(made) / "model"
+        hub.write_folder(_network(path, network), folder, extra={"network": network}, run=path, data_licence=data_licence, repo=repo)
+        return hub.push(folder, repo, private=private)
+
+
+def pull(repo: str, out: str | Path | None = None, *, revision: str | None = None) -> Path:
+    """Fetch what `push` sent into a new folder, by default NAME of OWNER/NAME, for `load`; nothing in it can run."""
+    folder = Path(out) if out is not None else Path(repo.rpartition("/")[2])
+    hub.pull(repo, folder, revision=revision)
+    return folder
 
 
 def target_of(run: str | Path | Encoder) -> Encoder:

@@ -31,6 +31,7 @@ class Request:
     seed: int = 0
     workers: int | None = None  # processes that decode; None: by the number of cores
     pretrained: bool = False
+    init: str | None = None  # a run or an exported file, whose encoder training starts from
     compile: bool = False  # the networks, by torch.compile
     limit: int | None = None  # use only so many images
     on_collapse: Literal["warn", "stop"] = "warn"
@@ -77,7 +78,7 @@ class Settings:
     epochs: int
     batch_size: int  # images a forward pass
     accumulate: int  # forward passes per update
-    optimizer: Literal["lars", "sgd", "adamw"]
+    optimizer: Literal["lars", "sgd", "adam", "adamw"]
     lr: float  # per 256 images
     weight_decay: float
     momentum: float
@@ -95,6 +96,8 @@ class Settings:
     mean: str = "data"  # per channel, comma-separated, in [0, 1]; `data`: measured
     std: str = "data"  # likewise
     compile: bool = False  # the networks, by torch.compile
+    eps: float = 1e-8  # beside the root of the second moment; Adam and AdamW only
+    init: str | None = None  # a run or an exported file, whose encoder training starts from
     lr_schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up: to 0 along half a cosine, or as it is
 
     def __post_init__(self) -> None:
@@ -102,7 +105,7 @@ class Settings:
         for name in ("image_size", "epochs", "batch_size", "accumulate", "log_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
-        for name in ("lr", "weight_decay", "warmup_epochs", "workers", "checkpoint_minutes"):
+        for name in ("lr", "weight_decay", "warmup_epochs", "workers", "checkpoint_minutes", "eps"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
         for name, most in (("image_size", 16_384), ("workers", 1024)):

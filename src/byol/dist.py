@@ -146,6 +146,22 @@ def mean(x: Tensor) -> Tensor:
     return x / size()
 
 
+def average(x: Tensor) -> Tensor:
+    """The mean of a tensor over all processes; gradients come back, as with `gather`."""
+    out: Tensor = x if size() == 1 else _Average.apply(x)
+    return out
+
+
+class _Average(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return mean(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return mean(grad)
+
+
 def gathered(x: Tensor) -> Tensor:
     """(b, ...) of every process -> (b x processes, ...) in their order, the same b in each; no gradient."""
     if size() == 1:

@@ -47,6 +47,8 @@ def save_encoder(encoder: Encoder, out: Path, *, extra: Mapping[str, object], ta
     if plain:
         save_weights(encoder, out, extra=extra)
         return
+    if reason := getattr(encoder.net, "NO_GRAPH", ""):
+        raise ValueError(f"{encoder.name} cannot be written as {out.suffix}: {reason}; export .safetensors")
     whole = copy.deepcopy(encoder).to("cpu", torch.float32).requires_grad_(False).eval()
     form = _form(whole, takes)
     about = json.dumps({**description(encoder, extra), "takes": {form.input: list(form.axes)}})
@@ -96,13 +98,13 @@ def _form(encoder: Encoder, takes: Takes | None) -> _Form:
 
 
 def load_encoder(path: Path, *, net: nn.Module | None = None) -> Encoder:
-    """The encoder of a run folder or of an exported .safetensors file, on the CPU, in eval mode.
+    """The encoder of a run folder, of an exported .safetensors file or of a folder of the Hub, on the CPU, in eval mode.
 
     `net`: the module itself, for an encoder that was made from one of your own. ValueError for a missing, damaged or foreign file.
     """
     if path.is_dir():
-        inside = path / "encoder.safetensors"
-        if not inside.exists():
+        inside = next((p for name in ("encoder.safetensors", "model.safetensors") if (p := path / name).exists()), None)
+        if inside is None:
             raise ValueError(f"{path} has no encoder.safetensors; finish the run with `byol resume {path}`, or give another folder")
         path = inside
     return load_weights(path, net=net)

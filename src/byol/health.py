@@ -77,10 +77,12 @@ def verdict(
     first_spread: float = 0.0,
     non_finite: int = 0,
     risks: Mapping[str, str] | None = None,
+    directions: bool = True,
 ) -> tuple[Verdict, str]:
     """The verdict on a measurement, the reason and what to try; before `warmup` ends it says only what is certain.
 
     `first_spread` is the run's first measurement, 0 where it is not known; `risks` are those of the method (see `Method.risks`).
+    `directions` is False of a method that is meant to use few of them: then only the spread tells.
     """
     ceiling = min(m.batch - 1, m.dim)
     if not math.isfinite(m.spread):
@@ -88,14 +90,14 @@ def verdict(
     if m.spread < SPREAD_COLLAPSED or m.spread < min(SPREAD_FALLING, SPREAD_KEPT * first_spread):
         what = f"every image gets nearly the same projection (spread {m.spread:.2f} of 1.00, rank {m.rank:.0f} of {ceiling})"
         return "COLLAPSED", what + "; " + _advice(lr, risks or {})
-    if m.rank < RANK_COLLAPSED and ceiling > 4:
+    if directions and m.rank < RANK_COLLAPSED and ceiling > 4:
         what = f"the projections lie on one line (rank {m.rank:.1f} of {ceiling}, spread {m.spread:.2f})"
         return "COLLAPSED", what + "; " + _advice(lr, risks or {})
     if non_finite:
         return "WARN", f"{non_finite} updates had a loss or gradient that was not finite and were left out; lower lr if this goes on"
     if step >= warmup and m.spread < SPREAD_WARN:
         return "WARN", f"projections bunch together (spread {m.spread:.2f} of 1.00); " + _advice(lr, risks or {})
-    if step >= warmup and m.rank < min(RANK_WARN, ceiling / 2):
+    if directions and step >= warmup and m.rank < min(RANK_WARN, ceiling / 2):
         return "WARN", f"projections use few directions (rank {m.rank:.1f} of {ceiling}); " + _advice(lr, risks or {})
     return "OK", ""
 

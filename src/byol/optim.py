@@ -120,9 +120,19 @@ class LARS(torch.optim.Optimizer):
 
 
 def make(
-    name: str, groups: list[Group], *, lr: float, weight_decay: float, momentum: float, trust_coefficient: float
+    name: str,
+    groups: list[Group],
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    trust_coefficient: float,
+    eps: float = 1e-8,
 ) -> torch.optim.Optimizer:
-    """The optimiser `lars`, `sgd` or `adamw` over groups made by `param_groups`; momentum is SGD's and LARS's only."""
+    """The optimiser `lars`, `sgd`, `adam` or `adamw` over groups made by `param_groups`.
+
+    Momentum is SGD's and LARS's only, eps that of the other two. The decay of `adam` is part of the gradient.
+    """
     plain: list[dict[str, object]] = [dict(g) for g in groups]
     if name == "lars":
         return LARS(plain, lr=lr, weight_decay=weight_decay, momentum=momentum, trust_coefficient=trust_coefficient)
@@ -134,9 +144,10 @@ def make(
         for p in (p for group in groups for p in group["params"] if momentum):
             sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return sgd
-    if name == "adamw":
-        return torch.optim.AdamW(plain, lr=lr, weight_decay=weight_decay, fused=fused)
-    raise ValueError(f"no optimizer {name!r}; give lars, sgd or adamw")
+    if name in ("adam", "adamw"):
+        kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+        return kind(plain, lr=lr, weight_decay=weight_decay, eps=eps, fused=fused)
+    raise ValueError(f"no optimizer {name!r}; give lars, sgd, adam or adamw")
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, total: int, schedule: Schedule = "cosine") -> float:

@@ -160,7 +160,60 @@ def _auto_sounds(facts: Facts) -> Choices:
     return c.put("BYOL-A has none", warmup_epochs=0.0)
 
 
-AUTO: dict[str, Recipe] = {"image": _auto_images, "recording": _auto_recordings, "sound": _auto_sounds}
+def _auto_rgbd(facts: Facts) -> Choices:
+    """BYOC's values, on a CPU for a thinner network, smaller frames and a run of minutes; those of a method alone are in its file."""
+    on_cpu = facts.device == "cpu"
+    c = Choices(expected="no published number: derived for this data")
+    paper = "BYOC's released code (El Banani & Johnson 2021)"
+    size = facts.image_size or min(64 if on_cpu else 128, facts.short_side)
+    why = "asked for" if facts.image_size else "half of BYOC's 128 px, which a CPU trains in reasonable time" if on_cpu else paper
+    c.put(why, image_size=size)
+    why = "BYOC's two encoders with a quarter of their channels, which a CPU can train" if on_cpu else paper
+    c.put(why, encoder="byoc-w16" if on_cpu else "byoc")
+    c.put("heads to match the encoder's 64 features", hidden=256, dim=64)
+    c.put(f"{paper}: another frame of the same sequence, nothing else", views="frames", apart=(20, 20))
+    most = 4 if on_cpu else 8
+    batch = facts.batch_size or _power_of_two(facts.images, 2, most)
+    c.put("half of BYOC's 8, which a CPU has time for" if on_cpu else f"{paper}: 8, at most the frames", batch_size=batch)
+    an_update = batch * (facts.accumulate or 1)
+    steps = 600 if on_cpu else 50_000
+    epochs = facts.epochs or max(1, min(1000, round(steps * an_update / facts.images)))
+    why = "a CPU has time for" if on_cpu else "a quarter of BYOC's"
+    c.put(f"about {steps:,} updates, within 1 to 1000 epochs: {why}", epochs=epochs)
+    rate = float(f"{(1e-3 if on_cpu else 1e-4) * 256 / an_update:.3g}")
+    more = "Adam at 1e-3, ten times BYOC's rate, which learns in a short run" if on_cpu else f"{paper}: Adam at 1e-4"
+    c.put(f"{more}; lr counts for 256 frames, and an update has {an_update}", lr=rate)
+    c.put(paper, optimizer="adam", eps=1e-4, weight_decay=1e-6, warmup_epochs=0.0)
+    c.put("a rate as high has to fall" if on_cpu else paper, lr_schedule="cosine" if on_cpu else "constant")
+    updates = max(1, epochs * (facts.images // batch) // (facts.accumulate or 1))
+    tau = _tau(updates)
+    c.put(f"{updates:,} updates: a target averages the last {1 / (1 - tau):,.0f} at the start", tau_base=tau)
+    return c.put("a target begins as the online network", target_init="copy")
+
+
+def _auto_volumes(facts: Facts) -> Choices:
+    """As for images of the size of a slice, with the views of two visits where subjects and dates are known."""
+    if facts.image_size not in (None, facts.short_side):
+        raise ValueError(f"image_size={facts.image_size} is for images, and these are volumes of {facts.short_side}; leave it out")
+    batch = int(str(_auto_images(facts).values["batch_size"])) * (facts.accumulate or 1)
+    epochs = facts.epochs or max(20, min(1000, round(1_000 * batch / facts.images)))
+    c = _auto_images(replace(facts, epochs=epochs))
+    c.put("about 1,000 updates, as in LSSL's released code, within 20 to 1000 epochs", epochs=epochs)
+    c.put("the side of a volume as it is read", image_size=facts.short_side)
+    if facts.device == "cpu":
+        c.put("from many slices to few channels, torch 2.15 crashes on a CPU with the channels last", channels_last=False)
+    if facts.grouped:
+        return c.put("two visits of a subject, the earlier first; nothing else is changed", views="visits")
+    return c.put("crops of all slices alike", views="crop")
+
+
+AUTO: dict[str, Recipe] = {
+    "image": _auto_images,
+    "recording": _auto_recordings,
+    "sound": _auto_sounds,
+    "rgbd": _auto_rgbd,
+    "volume": _auto_volumes,
+}
 
 
 def _image_size(facts: Facts) -> tuple[int, str]:
@@ -292,6 +345,7 @@ RECIPES: dict[str, Recipe] = {
 }  # fmt: skip
 
 
+_MANY = {"recording": "recordings of neurons", "rgbd": "RGB-D frames"}  # what data are called, where it is not the kind with an s
 OF_SOUND = ("byol-a-v1", "byol-a-v2")
 
 
@@ -302,6 +356,7 @@ class Preset(TypedDict):
     expected: str  # the published result and its source; or that there is none
     source: str  # where the values come from
     values: dict[str, Value]  # fields of Settings, of the method's Config and of the views
+    modality: NotRequired[str]  # the kind of data that it is for, where that is not images
     batch: NotRequired[int]  # images an update, reached by accumulation where a pass holds fewer
 
 
@@ -312,14 +367,18 @@ class Named:
     method: str
     about: str
     choose: Recipe
+    modality: str = "image"  # the kind of data that it is for; `auto` is for any
 
 
 def every() -> dict[str, Named]:
     """All recipes by name: those of BYOL, and those in the files of the other methods."""
-    found = {name: Named("byol", (recipe.__doc__ or "").strip().split("\n")[0], recipe) for name, recipe in RECIPES.items()}
+    found = {}
+    for name, recipe in RECIPES.items():
+        about = (recipe.__doc__ or "").strip().split("\n")[0]
+        found[name] = Named("byol", about, recipe, "sound" if name in OF_SOUND else "image")
     for method, presets in _literals("RECIPES").items():
         for name, preset in presets.items():
-            found[name] = Named(method, preset["about"], partial(_chosen, preset))
+            found[name] = Named(method, preset["about"], partial(_chosen, preset), preset.get("modality", "image"))
     return found
 
 
@@ -370,27 +429,40 @@ def own_values(method: str, modality: str = "image") -> Mapping[str, Value]:
     return _literals(wanted).get(method, {})  # type: ignore[return-value]  # a literal of another shape
 
 
+def kind_of(method: str) -> str:
+    """The kind of data that the method is for, `MODALITY` of its file; empty where it is for any."""
+    return str(_literals("MODALITY").get(method, ""))
+
+
 def resolve(request: Request, facts: Facts, method_config: type, view_options: type, view_names: list[str]) -> Plan:
     """The plan: the recipe's choices, what was asked over them, and what follows; every value keeps its reason."""
     fixed = {k: getattr(request, k) for k in ("epochs", "batch_size", "image_size", "accumulate")}
     facts = replace(facts, **fixed)
-    recipe, common = load(request.recipe).choose(facts), _common(request, facts)
+    needs = kind_of(request.method)
+    if needs and facts.modality != needs:
+        these, those = (_MANY.get(kind, f"{kind}s") for kind in (facts.modality, needs))
+        raise ValueError(f"--method {request.method} is for {those}, and these data are {these}; give another method, such as byol")
+    named = load(request.recipe)
+    recipe, common = named.choose(facts), _common(request, facts)
     choices = Choices(common.values | recipe.values, common.reasons | recipe.reasons, recipe.expected)
     if request.recipe == "auto":
         if facts.modality != "image":  # what was chosen on images, where the recipe is silent
             silent = {k: v for k, v in own_values(request.method).items() if k not in choices.values}
             choices.put(f"chosen for {request.method} on images", **silent)
         choices.put(f"chosen for {request.method}", **own_values(request.method, facts.modality))
-    elif facts.modality != (meant := "sound" if request.recipe in OF_SOUND else "image"):
-        these = {"image": "images", "sound": "sounds"}.get(facts.modality, f"a {facts.modality}")
-        raise ValueError(f"recipe {request.recipe} is for {meant}s, and these data are {these}; leave --recipe out")
+    elif facts.modality != named.modality:
+        meant, these = (_MANY.get(of, f"{of}s") for of in (named.modality, facts.modality))
+        raise ValueError(f"recipe {request.recipe} is for {meant}, and these data are {these}; leave --recipe out")
     if facts.classes:
         choices.put("the labels of the data", classes=facts.classes)
+    choices.put("of the data", samples=facts.images)
     sets = parse_assignments(request.set, {"settings": Settings, "method": method_config, "views": view_options})
     asked = {k: v for k, v in ({"encoder": request.encoder} | fixed).items() if v is not None}
     choices.put("asked for", **asked)
     for kind in sets.values():
         choices.put("asked for (--set)", **kind)
+    if choices.values.get("views") == "visits" and "min_area" not in sets["views"]:
+        choices.put("visits are seen whole: another crop would look like a change of the subject", min_area=1.0)
     method_keys, view_keys = ({f.name for f in fields(t)} for t in (method_config, view_options))
     changed = [*asked, *(k for kind in sets.values() for k in kind)]
     if changed and request.recipe != "auto":
@@ -410,13 +482,19 @@ def resolve(request: Request, facts: Facts, method_config: type, view_options: t
         peak_lr=0.0,
         expected=choices.expected,
     )
+    what = {"image": "images", "sound": "sounds"}.get(facts.modality, "samples")
+    if int(plan.method.get("samples") or facts.images) < facts.images:  # type: ignore[arg-type]  # a whole number, by its type
+        raise ValueError(f"samples={plan.method['samples']}, and there are {facts.images:,} {what}; leave it out")
+    plan = derived(plan, what)
+    if "steps" in method_keys - set(sets["method"]):
+        plan = replace(plan, method=plan.method | {"steps": plan.steps}, reasons=plan.reasons | {"steps": "of the run"})
     method_config(**plan.method)  # refuses values that the method cannot take, before anything is built
-    return derived(plan, {"image": "images", "sound": "sounds"}.get(facts.modality, "samples"))
+    return plan
 
 
 def _common(request: Request, facts: Facts) -> Choices:
     """What every recipe shares unless it says otherwise."""
-    c = Choices().put("the usual", momentum=0.9, trust_coefficient=1e-3, accumulate=1, lr_schedule="cosine")
+    c = Choices().put("the usual", momentum=0.9, trust_coefficient=1e-3, accumulate=1, lr_schedule="cosine", eps=1e-8)
     c.put("a kill costs 5 minutes, or more where a checkpoint takes over 3 s to write", checkpoint_minutes=5.0).put(
         "a line every 20 updates", log_steps=20
     )
@@ -441,7 +519,7 @@ def _common(request: Request, facts: Facts) -> Choices:
     else:
         c.put("asked for", workers=request.workers)
     default = Request(data="")
-    for name in ("method", "seed", "pretrained", "compile", "on_collapse"):
+    for name in ("method", "seed", "pretrained", "init", "compile", "on_collapse"):
         value = getattr(request, name)
         c.put("the default" if value == getattr(default, name) else "asked for", **{name: value})
     return c

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from byol import __version__, checkpoint, dist, encoders, methods, modalities, optim, recipes, stored, views
+from byol import __version__, checkpoint, dist, encoders, methods, modalities, optim, recipes, start, stored, views
 from byol.config import Plan, Request
 from byol.data import MAX_BYTES, Skipped, Source, Statistics, Waited, cores, ids_at, load_memory, open_source, present, shown
 from byol.encoders import AnyInput, Encoder, Input, SoundInput, input_from_json
@@ -29,6 +29,7 @@ from byol.files import locked, write_text
 from byol.sync_norm import synchronise
 from byol.training import Feed, Watcher, autocast, rate
 from byol.views import SoundState
+from byol.views.changes import Take
 
 OWN = "own"  # the name of an encoder that the user gave as a module
 Progress = Callable[[str, int, int], None]  # what is being done, done, total
@@ -52,6 +53,8 @@ class Session:
     def encoder(self) -> Encoder:
         """A new encoder: the user's own, copied, or the one that the plan names."""
         s = self.plan.settings
+        if s.init:
+            return start.encoder(s.init, self.input, self.network, s.encoder)
         if self.network is not None:
             return encoders.wrap(copy.deepcopy(self.network), input=self.input, name=s.encoder)
         if s.encoder == OWN:
@@ -72,6 +75,7 @@ class Session:
             weight_decay=s.weight_decay,
             momentum=s.momentum,
             trust_coefficient=s.trust_coefficient,
+            eps=s.eps,
         )
 
     def state(self) -> SoundState | None:
@@ -91,7 +95,7 @@ class Session:
             assert isinstance(self.views, views.MemoryPlan)
             assert isinstance(self.input, Input)
             return MemoryFeed(self.memory, self.views, self.input, batch=s.batch_size, seed=s.seed, device=s.device, rows=self.rows())
-        assert isinstance(self.views, views.ViewPlan | views.SoundViews)  # all else is in memory
+        assert isinstance(self.views, views.HostPlan | views.SoundViews)  # recordings are in memory
         return HostFeed(
             self.source,
             self.views,
@@ -110,11 +114,12 @@ class Session:
     def rows(self) -> dict[str, np.ndarray]:
         """What the method has to know of every sample beside its views; ValueError where the data do not say it."""
         method, source = methods.load(self.plan.settings.method), self.source
-        known = {"labels": source.labels, "groups": source.groups, "times": source.times}
+        known = {"index": np.arange(len(source)), "labels": source.labels, "groups": source.groups, "times": source.times}
         for name in methods.rows_of(method):
             if known.get(name) is None:
                 raise ValueError(self._lacks(name, list(known)))
-        wanted = (*methods.rows_of(method), *methods.rows_if_known(method))
+        # What is only of use where it is known: of neighbouring bins, which are nearly copies; visits of a subject are none.
+        wanted = (*methods.rows_of(method), *(methods.rows_if_known(method) if source.dated is None else ()))
         return {name: value for name in wanted if (value := known.get(name)) is not None}
 
     def _lacks(self, name: str, known: list[str]) -> str:
@@ -160,7 +165,8 @@ def build(plan: Plan, encoder: Callable[[], Encoder]) -> nn.Module:
         cls = methods.load(s.method)
         config = stored.typed(cls.Config, plan.method)  # type: ignore[attr-defined]
         method: nn.Module = cls(encoder(), config)
-    layout = torch.channels_last if s.channels_last else torch.contiguous_format
+    flat = all(p.dim() < 5 for p in method.parameters())  # convolutions over three axes have no such layout
+    layout = torch.channels_last if s.channels_last and flat else torch.contiguous_format
     method.to(torch.device(s.device), memory_format=layout)  # type: ignore[call-overload]
     if s.compile:
         # Each network for itself and in place: what the method does with them stays readable, and so do the keys of its weights.
@@ -223,7 +229,7 @@ def look(request: Request, progress: Progress = lambda what, done, total: None) 
     source = open_source(request.data, limit=request.limit, download=request.download, progress=_looking(progress))
     memory, source = _in_memory(source, progress)
     stats = modalities.of(source.modality).measured(source)
-    if memory is not None and memory.dtype != np.uint8:
+    if memory is not None and memory.dtype != np.uint8 and source.modality != "rgbd":
         stats = stats.with_range(float(memory.min()), float(memory.max()))
     device = find_device(request.device)
     # A layer on vectors is too small for either to pay.
@@ -258,13 +264,21 @@ def _decide(
 ) -> Session:
     cls = methods.load(request.method)
     modality = modalities.of(source.modality)
-    plan = recipes.resolve(request, facts, cls.Config, modality.Pipeline, modality.names())  # type: ignore[attr-defined]
+    found = start.given(request.init, network) if request.init else None
+    asked = dataclasses.replace(request, encoder=start.named(request.init, request.encoder, found)) if request.init and found else request
+    plan = recipes.resolve(asked, facts, cls.Config, modality.Pipeline, modality.names())  # type: ignore[attr-defined]
     s = plan.settings
+    if not s.init and network is None:  # these are what they are
+        s = dataclasses.replace(s, encoder=encoders.of_kind(s.encoder, methods.encoder_kind(cls)))
+        plan = dataclasses.replace(plan, settings=s)
     mean, std = (_given(text, measured) for text, measured in ((s.mean, stats.mean), (s.std, stats.std)))
     compiled = None if facts.device == "cpu" else False
     view_plan = _views(plan, source, compiled)
     encoder_input = modality.input_of(view_plan, source, s.image_size, dataclasses.replace(stats, mean=mean, std=std))
     notes: tuple[str, ...] = ()
+    if found and s.init:
+        encoder_input = start.input_of(s.init, found, encoder_input, mean=s.mean == "data", std=s.std == "data")
+        notes = (start.note(s.init, found),)
     if s.pretrained:
         notes = (f"weights: {encoders.pretrained_note(s.encoder)}",)
         s = dataclasses.replace(s, encoder=encoders.pretrained_name(s.encoder, input=encoder_input))
@@ -277,7 +291,9 @@ def _decide(
 
 def _views(plan: Plan, source: Source, compiled: bool | None) -> views.Plan:
     """The named plan with what was asked of it, arranged as the method takes its views."""
-    takes = [(view.of, view.mild) for view in methods.views_of(methods.load(plan.settings.method))]
+    cls = methods.load(plan.settings.method)
+    options = stored.typed(cls.Config, plan.method)  # type: ignore[attr-defined]
+    takes = [Take(view.of, view.mild, view.local) for view in methods.views_of(cls, options)]
     s, modality = plan.settings, modalities.of(source.modality)
     return modality.plan(s.views, source, s.image_size, takes=takes, compiled=compiled, changes=plan.views)
 
@@ -306,7 +322,7 @@ def _in_memory(source: Source, progress: Progress) -> tuple[np.ndarray | None, S
     memory, source = load_memory(source, progress=lambda done, total: progress("Reading", done, total))
     if len(source) == 0:
         raise ValueError(f"{source.spec}: none of its {len(source.skipped)} images can be read; run `byol doctor` on it to see why")
-    if memory is None and source.modality != "image":  # a view may be of any sample nearby
+    if memory is None and source.modality == "recording":  # a view may be of any sample nearby
         raise ValueError(f"{source.spec} does not fit into the {MAX_BYTES >> 30} GB that a {source.modality} may take; divide it")
     return memory, source
 
@@ -441,11 +457,17 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {cores()} cores{gpu}"
 
 
-def reopen(out: Path, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None) -> Session:
-    """The session of a run folder, as it was decided then; ValueError if the folder is no run or its data has changed."""
+def reopen(
+    out: Path, progress: Progress = lambda what, done, total: None, *, encoder: nn.Module | None = None, device: str | None = None
+) -> Session:
+    """The session of a run folder, as it was decided then; ValueError if the folder is no run or its data has changed.
+
+    On another `device` than it was decided for, where one is given.
+    """
 
     def read() -> dict[str, object]:
         plan, asked = read_plan(out), read_json(out / "config.json")
+        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, device=device or plan.settings.device))
         dist.divides(plan.settings.batch_size)
         kept = {key: asked.get(key) for key in ("request", "folder", "views")}
         return {"plan": plan.to_json(), "data": read_json(out / "data.json"), "run": str(out), **kept}
@@ -475,6 +497,9 @@ def from_note(note: dict[str, Any], progress: Progress = lambda what, done, tota
             f"{request.data} has changed since {out} began ({then.get('images')} {source.words.many} then, {len(source)} now); "
             "put it back as it was, or start a new run"
         )
+    if plan.settings.init:
+        there = _found(plan.settings.init, note["folder"])
+        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, init=there))
     s = plan.settings
     compiled = note["views"] == "numba"  # as it began
     if compiled and not views.has_numba():

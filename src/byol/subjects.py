@@ -8,7 +8,7 @@ from pathlib import Path
 from byol import data as datas
 from byol import encoders, evaluation, exporting
 from byol.encoders import Encoder
-from byol.modalities import sounds
+from byol.modalities import rgbd, sounds
 
 Subject = tuple[str, Encoder | None]  # None: raw data
 
@@ -51,6 +51,8 @@ def _fitting(found: Encoder, text: str, source: datas.Source) -> Encoder:
         raise ValueError(f"{text} is an encoder of images, and {source.spec} has sounds; give one that was trained on sounds")
     if source.modality != "sound" and isinstance(found.input, encoders.SoundInput):
         raise ValueError(f"{text} is an encoder of sounds, and {source.spec} has {source.words.many}; give sounds")
+    if source.modality == "rgbd" and not (isinstance(found.input, encoders.Input) and found.input.points):
+        raise ValueError(f"{text} is no encoder of RGB-D frames, which {source.spec} has; give one that was trained on frames")
     if source.modality == "recording" and found.input.channels != source.channels:
         takes, has = f"{found.input.channels} {source.words.channels}", f"{source.spec} has {source.channels}"
         raise ValueError(f"{text} takes {takes} and {has}; give a recording of the same neurons")
@@ -61,6 +63,8 @@ def input_for(source: datas.Source, *, pretrained: str | None = None) -> encoder
     """The input of an encoder that no run has fixed: the images' own size up to 224, statistics of the data or of the weights."""
     if source.modality == "sound":
         return sounds.own_input(source)
+    if source.modality == "rgbd":
+        return rgbd.own_input(source)
     stats = datas.statistics(source)
     mean, std = stats.mean, stats.std
     if pretrained is not None:

@@ -221,6 +221,7 @@ class Loop:
             first_spread=self._first_spread,
             non_finite=left_out - self._told_left_out,
             risks=self.method.risks(),
+            directions=not getattr(self.method, "FEW_DIRECTIONS", False),
         )
         # A network may start almost collapsed and recover: two measurements in a row, and not at the very start.
         self._suspects = self._suspects + 1 if verdict == "COLLAPSED" else 0

@@ -29,6 +29,8 @@ MODULES = {
     "train": ("train", "resume"),
     "demo": ("demo",),
     "ablate": ("ablate",),
+    "study": ("study",),
+    "share": ("push", "pull"),
     "use": ("evaluate", "embed", "export", "report"),
 }
 

@@ -22,22 +22,23 @@ def doctor(options: Doctor, screen: Screen) -> int:
     if not found["usable"]:
         screen.result(found)
         return 2
-    suggested = _suggested(options, screen)
+    suggested = _suggested(options, "byoc" if isinstance(report, data.RgbdReport) else "byol", screen)
     screen.say(f"Suggested: {suggested['command']}")
     screen.tell(str(suggested["why"]), 11)
     screen.result(found | {"suggested": suggested})
     return 0
 
 
-def _suggested(options: Doctor, screen: Screen) -> dict[str, object]:
+def _suggested(options: Doctor, method: str, screen: Screen) -> dict[str, object]:
     """The next command, with what it would train and for how long, by a plan and a few steps measured here."""
     from byol import api
     from byol.cli.plan import how_long, size_of
 
-    found: dict[str, object] = {"command": f"byol train {quoted(options.data)}", "why": "--dry-run first shows plan and views"}
+    command = f"byol train {quoted(options.data)}" + (f" --method {method}" if method != "byol" else "")
+    found: dict[str, object] = {"command": command, "why": "--dry-run first shows plan and views"}
     if options.limit is not None:  # a look at a part does not say how long the whole takes
         return found
-    session = api.plan(options.data, progress=screen.progress)
+    session = api.plan(options.data, method=method, progress=screen.progress)
     seconds = how_long(session, screen)
     s = session.plan.settings
     why = f"{s.encoder}, {size_of(session)}, {counted(s.epochs, 'epoch')}, about {duration(seconds)} on this {s.device.upper()}"
@@ -47,6 +48,7 @@ def _suggested(options: Doctor, screen: Screen) -> dict[str, object]:
 def list(options: List, screen: Screen) -> int:
     """What there is."""
     items = {"methods": methods, "recipes": of_recipes, "encoders": encoders, "data": data, "views": views, "protocols": protocols}
+    items["studies"] = studies
     found = items[options.what]()
     width = max(map(len, found)) + 2
     for name, line in found.items():
@@ -97,9 +99,25 @@ def views() -> dict[str, str]:
 
 def protocols() -> dict[str, str]:
     """Evaluation protocols with their default settings."""
-    from byol import dense, evaluation
+    from byol import evaluation, families
 
-    return {name: part.describe(name) for part in (evaluation, dense) for name in part.names()}
+    said = {name: evaluation.describe(name) for name in evaluation.names()}
+    return said | {name: families.of(name).describe(name) for name in families.names()}
+
+
+def studies() -> dict[str, str]:
+    """The titles of the files in studies/, read without importing them."""
+    found = {}
+    for path in sorted(p for p in (Path(__file__).parents[1] / "studies").glob("*.py") if not p.stem.startswith("_")):
+        said = {
+            target.id: node.value
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        found[path.stem.replace("_", "-")] = str(ast.literal_eval(said["TITLE"]))
+    return found
 
 
 def _first_line(doc: str | None) -> str:

@@ -69,6 +69,7 @@ class Train(Common):
     workers: Annotated[int | None, About("processes that decode (default: one a core for a GPU, none on a CPU)", "N")] = None
     seed: Annotated[int, About("of weights, order and views (default: 0)", "N")] = 0
     pretrained: Annotated[bool, About("start from timm's weights")] = False
+    init: Annotated[str | None, About("start from the encoder of a run, or of an exported file", "RUN")] = None
     compile: Annotated[bool, About("compile the networks first: a minute or two, then faster steps")] = False
     limit: Annotated[int | None, About("use so many images or sounds, spread over the data", "N")] = None
     download: Annotated[bool, About("fetch a named data set if it is not here")] = False
@@ -136,6 +137,15 @@ class Ablate(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Study(Common):
+    """Put a theory to the test on a small scale: claims, table, plot."""
+
+    name: Annotated[str, Place("see `byol list studies`; all does one after the other", "NAME")]
+    out: Annotated[Path | None, About("folder of table, plots and page (default: runs/studies)", "FOLDER")] = None
+    seeds: Annotated[tuple[int, ...], About("what is drawn at random, once for each (default: 0 1 2)", "N")] = (0, 1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Embed(Common):
     """Write the features of every image or sound, with its name."""
 
@@ -155,12 +165,38 @@ class Export(Common):
     """Write a run's encoder for other programs."""
 
     run: Annotated[str, Place("the run folder", "RUN")]
-    out: Annotated[Path, About("file to write: .safetensors (+ .json), .onnx or .pt2", "FILE")]
+    out: Annotated[Path, About("file to write: .safetensors (+ .json), .onnx or .pt2; a folder with --format hub", "FILE")]
+    format: Annotated[
+        Literal["timm", "torchvision", "hub"] | None,
+        About("for plain timm or torchvision, tried out, or a folder as the Hugging Face Hub has it", "timm|torchvision|hub"),
+    ] = None
     network: Annotated[Literal["online", "target"], About("which of the two networks (default: online)")] = "online"
     takes: Annotated[
         Literal["waveform", "log-mel"] | None,
         About("what an .onnx or .pt2 of sound is given; log-mels normalised (default: waveform)", "waveform|log-mel"),
     ] = None
+
+    data_licence: Annotated[str | None, About("what the model card of --format hub says of it (default: unknown)", "TEXT")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push(Common):
+    """Send an encoder and its model card to the Hugging Face Hub."""
+
+    run: Annotated[str, Place("the run folder, or one that export --format hub wrote", "RUN")]
+    repo: Annotated[str, Place("repository, made if there is none", "OWNER/NAME")]
+    network: Annotated[Literal["online", "target"], About("which of the two networks (default: online)")] = "online"
+    private: Annotated[bool, About("where the repository is new, nobody else sees it")] = False
+    data_licence: Annotated[str | None, About("what the model card says of it (default: unknown)", "TEXT")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull(Common):
+    """Fetch an encoder that was pushed; nothing in it can run."""
+
+    repo: Annotated[str, Place("repository on the Hugging Face Hub", "OWNER/NAME")]
+    out: Annotated[Path | None, About("new folder (default: NAME)", "FOLDER")] = None
+    revision: Annotated[str | None, About("branch, tag or commit (default: the latest)", "REV")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,15 +212,15 @@ class List(Common):
     """What there is, one line each."""
 
     what: Annotated[
-        Literal["methods", "recipes", "encoders", "data", "views", "protocols"],
-        Place("methods, recipes, encoders, data, views or protocols", "WHAT"),
+        Literal["methods", "recipes", "encoders", "data", "views", "protocols", "studies"],
+        Place("methods, recipes, encoders, data, views, protocols or studies", "WHAT"),
     ]
 
 
-# As `byol.dense` and `byol.evaluation` have them; here without importing either. The data of the first have masks, depths or boxes.
-DENSE = ("segmentation", "depth", "detection")
-PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune", "transfer", "reach", "state", "sound-linear", "evar-linear", *DENSE)
+# As `byol.families` and `byol.evaluation` have them; here without importing either. The first need something else than class labels.
+TASKS = ("segmentation", "depth", "detection", "registration", "progression")
+PROTOCOLS = ("knn", "linear", "linear-sgd", "semi", "finetune", "transfer", "reach", "state", "sound-linear", "evar-linear", *TASKS)
 
 COMMANDS: dict[str, type[Common]] = {
-    c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Ablate, Embed, Export, Report, List)
+    c.__name__.lower(): c for c in (Demo, Doctor, Train, Resume, Evaluate, Ablate, Study, Embed, Export, Push, Pull, Report, List)
 }

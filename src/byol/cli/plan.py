@@ -33,7 +33,7 @@ def size_of(session: Session) -> str:
     """What the encoder sees of a sample: "224 px" of an image, "187 neurons" of a bin, "64 bands x 96 frames" of a sound."""
     if isinstance(session.input, encoders.SoundInput):
         return f"{session.input.bands} bands x {session.input.frames} frames"
-    of_image = session.source.modality == "image"
+    of_image = session.source.modality in ("image", "rgbd")
     return f"{session.plan.settings.image_size} px" if of_image else data.channels_of(session.source)
 
 
@@ -43,7 +43,7 @@ def show_plan(session: Session, screen: Screen) -> None:
     how_long = f"{counted(s.epochs, 'epoch')} = {counted(plan.steps, 'step')}"
     what = f"{s.method}, {s.encoder}, {size_of(session)}, batch {_batch(plan)}, {how_long}, {s.precision}, {s.device}"
     screen.tell(what, LABEL, "Plan")
-    _row(screen, "encoder", encoders.describe(s.encoder, input=session.input) + ("; pre-trained" if s.pretrained else ""))
+    _row(screen, "encoder", encoders.describe(s.encoder, input=session.input) + ("; pre-trained" if s.pretrained or s.init else ""))
     _row(screen, f"batch {_batch(plan)}", plan.reasons.get("batch_size", ""))
     _row(screen, counted(s.epochs, "epoch"), plan.reasons.get("epochs", ""))
     scaled = f"{number(s.lr)} x {s.batch_size * s.accumulate}/256 after {plan.warmup_steps:,} warm-up steps; "

@@ -168,6 +168,18 @@ def interrupted(trained: Trained, screen: Screen) -> int:
     return 130 if trained.signal in (None, signal.SIGINT) else AGAIN
 
 
+def _measurable(session: Session, run: str) -> str:
+    """How the worth of the features can be measured: by what the data themselves say, or by labels."""
+    source, data = session.source, quoted(session.request.data)
+    if source.poses is not None or source.dated is not None:
+        seen, protocol = ("Poses of other frames", "registration") if source.poses is not None else ("Other subjects", "progression")
+        return f"{seen} make that measurable:  byol evaluate {run} {data} --test OTHER_DATA --protocol {protocol}"
+    if source.labels is None:
+        return f"Labels make that measurable:  byol evaluate {run} LABELLED_DATA"
+    protocol = suggested(source)
+    return f"Labels make that measurable:  byol evaluate {run} {data}{f' --protocol {protocol}' * bool(protocol)}"
+
+
 def _finished(trained: Trained, session: Session, screen: Screen) -> None:
     if dist.rank():
         return
@@ -177,7 +189,5 @@ def _finished(trained: Trained, session: Session, screen: Screen) -> None:
     screen.say(f"Done in {duration(outcome.seconds)}: {trained.run}/encoder.safetensors ({dim} features), health {verdict}")
     if verdict != "OK":
         screen.tell(str(outcome.record["reason"]), 2)
-    data = quoted(session.request.data) if session.source.labels is not None else "LABELLED_DATA"
-    protocol = suggested(session.source) if session.source.labels is not None else ""
-    screen.say(f"Did it help? Labels make that measurable:  byol evaluate {run} {data}{f' --protocol {protocol}' * bool(protocol)}")
+    screen.say(f"Did it help? {_measurable(session, run)}")
     screen.say(f"Or look at it:                             byol report {run}")

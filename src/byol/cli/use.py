@@ -6,8 +6,8 @@ import warnings
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from byol import api, evaluation
-from byol.cli.options import DENSE, Embed, Evaluate, Export, Report
+from byol import api, evaluation, foreign
+from byol.cli.options import TASKS, Embed, Evaluate, Export, Report
 from byol.cli.screen import Screen, counted, quoted
 from byol.evaluation.table import dense_published_lines, published_lines
 
@@ -28,8 +28,8 @@ def _say_weights(encoder: str, screen: Screen) -> None:
 def evaluate(options: Evaluate, screen: Screen) -> int:
     """What features are worth, beside the baselines."""
     _say_weights(options.encoder, screen)
-    if any(p.partition(":")[0] in DENSE for p in options.protocol):
-        return _dense(options, screen)
+    if any(p.partition(":")[0] in TASKS for p in options.protocol):
+        return _task(options, screen)
     results = api.evaluate(
         options.encoder,
         options.data,
@@ -66,12 +66,12 @@ def evaluate(options: Evaluate, screen: Screen) -> int:
     return 0
 
 
-def _dense(options: Evaluate, screen: Screen) -> int:
-    """What the feature map is worth, beside the same network from random weights."""
-    _check_dense(options)
+def _task(options: Evaluate, screen: Screen) -> int:
+    """What an encoder is worth for something else than class labels, beside the baselines of that task."""
+    _check_task(options)
     results, saved, published = [], [], []
     for protocol in options.protocol:
-        result = api.evaluate_dense(
+        result = api.evaluate_task(
             options.encoder,
             options.data,
             protocol=protocol,
@@ -100,11 +100,12 @@ def _dense(options: Evaluate, screen: Screen) -> int:
     return 0
 
 
-def _check_dense(options: Evaluate) -> None:
+def _check_task(options: Evaluate) -> None:
     """ValueError for an option of the evaluations by class labels, which would be ignored."""
-    others = [p for p in options.protocol if p.partition(":")[0] not in DENSE]
+    others = [p for p in options.protocol if p.partition(":")[0] not in TASKS]
     if others:
-        raise ValueError(f"--protocol {others[0]} needs images with class labels and {DENSE[0]} others; evaluate them one by one")
+        mine = next(p for p in options.protocol if p not in others)
+        raise ValueError(f"--protocol {others[0]} needs class labels and {mine} something else; evaluate them one by one")
     for f in fields(options):
         if f.name in ("labels", "draws", "devices", "batch_size", "workers") and getattr(options, f.name) != f.default:
             name = f"--{f.name.replace('_', '-')}"
@@ -151,10 +152,17 @@ READ = {
 def export(options: Export, screen: Screen) -> int:
     """An encoder for other programs."""
     out = options.out
-    api.export(options.run, out, network=options.network, takes=options.takes)
+    api.export(options.run, out, network=options.network, takes=options.takes, format=options.format, data_licence=options.data_licence)
     screen.clear()
     screen.say(f"{out}: the {options.network} encoder of {options.run}, checked against it")
-    if out.suffix.lower() == ".safetensors":
+    if options.format == "hub":
+        screen.say(f"Next: look at {out}/README.md, then byol push {quoted(out)} OWNER/NAME")
+    elif options.format is not None:
+        lines = foreign.plain(api.load(out), options.format).lines
+        screen.say(f"Next, in Python with {options.format} alone:")
+        for line in [*lines, f'net.load_state_dict(safetensors.torch.load_file("{out}"))']:
+            screen.say(f"  {line}")
+    elif out.suffix.lower() == ".safetensors":
         screen.say(f'Next: byol.load("{out}") in Python')
     else:
         screen.say("Next: the description inside, under byol, says what it takes")

@@ -13,9 +13,11 @@ from byol.data.labels import splits
 from byol.data.memory import MAX_BYTES, load_memory
 from byol.data.named import names, splits_of
 from byol.data.open import open_source
-from byol.data.parallel import cores, threads
+from byol.data.parallel import cores, each, threads
 from byol.data.patience import Waited
 from byol.data.recordings import stretches
+from byol.data.rgbd import intrinsics, is_rgbd, open_rgbd
+from byol.data.rgbd_doctor import RgbdReport
 from byol.data.shards import present
 from byol.data.sound_doctor import SoundReport, doctor_sounds
 from byol.data.sound_sets import is_sound_set, open_sound_set, sound_set_names
@@ -40,7 +42,7 @@ from byol.data.statistics import Statistics, statistics
 from byol.data.transfer_sets import is_transfer, open_transfer, transfer_names
 
 if TYPE_CHECKING:
-    from byol.data.loader import HostBatch, HostBatches, ids_at, steps_per_epoch
+    from byol.data.loader import HostBatch, HostBatches, PairPlan, ids_at, steps_per_epoch
     from byol.data.sound_loader import WindowBatches
 
 __all__ = [
@@ -55,7 +57,9 @@ __all__ = [
     "Modality",
     "Names",
     "Official",
+    "PairPlan",
     "Reader",
+    "RgbdReport",
     "Skipped",
     "SoundReport",
     "Source",
@@ -70,12 +74,16 @@ __all__ = [
     "describe",
     "doctor",
     "doctor_sounds",
+    "each",
     "ids_at",
+    "intrinsics",
+    "is_rgbd",
     "is_sound_set",
     "is_sounds",
     "is_transfer",
     "load_memory",
     "names",
+    "open_rgbd",
     "open_sound_set",
     "open_sounds",
     "open_source",
@@ -96,7 +104,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     # The loader needs torch, which takes seconds to import; `byol doctor` does without it.
-    if name in ("HostBatch", "HostBatches", "ids_at", "steps_per_epoch"):
+    if name in ("HostBatch", "HostBatches", "PairPlan", "ids_at", "steps_per_epoch"):
         return getattr(importlib.import_module("byol.data.loader"), name)
     if name == "WindowBatches":
         return getattr(importlib.import_module("byol.data.sound_loader"), name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from byol.data.dated import visits
 from byol.data.doctor_report import DoctorReport, Duplicates, Sizes
 from byol.data.labels import splits
 from byol.data.open import Spec, open_source
@@ -18,6 +19,7 @@ from byol.data.source import Headers, Progress, Source, Unreadable, channels_of
 from byol.data.statistics import Moments, combine, moments
 
 if TYPE_CHECKING:
+    from byol.data.rgbd_doctor import RgbdReport
     from byol.data.sound_doctor import SoundReport
 
 SMALL: Final = 32  # pixels; a random crop of a smaller side shows nearly nothing
@@ -34,7 +36,7 @@ class _Look:
 
 def doctor(
     spec: Spec | Source, *, limit: int | None = None, download: bool = False, root: Path | None = None, progress: Progress | None = None
-) -> DoctorReport | SoundReport:
+) -> DoctorReport | SoundReport | RgbdReport:
     """DATA (or an open source) -> the report on it; progress(done, total) is called while images are decoded.
 
     Raises ValueError as `open_source` does when there is no image at all.
@@ -44,6 +46,10 @@ def doctor(
         from byol.data.sound_doctor import doctor_sounds  # which takes parts of this one
 
         return doctor_sounds(source, progress)
+    if source.modality == "rgbd":
+        from byol.data.rgbd_doctor import doctor_rgbd
+
+        return doctor_rgbd(source, progress)
     looks = each(lambda i: _look(source, i), range(len(source)), progress)
     bad = {i: look for i, look in enumerate(looks) if isinstance(look, str)}
     good = [look for look in looks if isinstance(look, _Look)]
@@ -76,6 +82,7 @@ def _report(source: Source, looks: list[_Look]) -> DoctorReport:
         ignored=source.ignored,
         notes=source.notes,
         modality=source.modality,
+        visits=visits(source),
     )
     if not looks:
         return report
@@ -83,8 +90,10 @@ def _report(source: Source, looks: list[_Look]) -> DoctorReport:
     total = combine(parts, source.dtype)
     report = replace(report, low=min(p.low for p in parts), high=max(p.high for p in parts), mean=total.mean, std=total.std)
     report = replace(report, classes=classes_of(source), unlabelled=0 if source.labels is None else int((source.labels < 0).sum()))
-    if source.modality != "image":  # sizes, copies and flat colours are a matter of pictures
+    if source.modality == "recording":
         return replace(report, silent=int((np.ptp(np.stack([p.mean for p in parts]), axis=0) == 0).sum()))
+    if source.modality == "volume":  # all are read as cubes of one size
+        return replace(report, duplicates=duplicates_of(source, [look.pixels for look in looks]))
     span = total.high - total.low
     return replace(
         report,

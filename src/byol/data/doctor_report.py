@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
+from byol.data.dated import Visits
 from byol.data.source import WORDS, Depth, Modality, Skipped, shown
 
 WIDTH: Final = 80
@@ -62,6 +63,7 @@ class DoctorReport:
     classes: dict[str, int] = field(default_factory=dict)  # images per class; empty: no labels
     unlabelled: int = 0  # images without a label where others have one
     modality: Modality = "image"  # of another: no sizes, copies and flat images
+    visits: Visits | None = None  # of samples that have dates
     silent: int = 0  # neurons of a recording that never change
 
     def doubts(self) -> list[str]:
@@ -83,7 +85,7 @@ class DoctorReport:
     def verdict(self) -> str:
         """One sentence: "Good to go.", "Usable, but ..." or "Not usable: ..."."""
         if self.images == 0:
-            return f"Not usable: none of {len(self.unreadable):,} images can be decoded."
+            return f"Not usable: none of {len(self.unreadable):,} {WORDS[self.modality].many} can be decoded."
         if self.images < 2:
             return f"Not usable: a single {WORDS[self.modality].one} has nothing to be told apart from."
         doubts = self.doubts()
@@ -104,15 +106,20 @@ class DoctorReport:
         if self.modality == "image":
             yield "formats", counts_text(self.formats)
             yield "channels", self._channels_text()
+        elif self.modality == "volume":
+            yield "formats", counts_text(self.formats)
+            yield "voxels", _most_text(self.colours)
         else:
             yield WORDS[self.modality].channels, f"{self.channels:,}"
         yield "depth", _DEPTHS[self.dtype]
         if self.dtype != "uint8" and self.images:
             yield "values", f"{self.low:,.6g} to {self.high:,.6g}"
-        if self.modality == "image":
+        if self.modality in ("image", "volume"):
             yield "unreadable", unreadable_text(self.unreadable)
             yield "duplicates", duplicates_text(self.duplicates)
         yield "labels", self._labels_text()
+        if self.visits is not None:
+            yield from _visits_cells(self.visits)
         if self.flat:
             yield "flat", f"{some(self.flat, 'image')} of nearly one colour"
         if self.small:
@@ -166,9 +173,32 @@ def counts_text(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {n:,}" for name, n in counts.items())
 
 
+def _most_text(counts: dict[str, int]) -> str:
+    """The three most frequent, a line each."""
+    more = [f"and {len(counts) - 3:,} other kinds"] if len(counts) > 3 else []
+    return "\n".join([f"{n:,} of {name}" for name, n in list(counts.items())[:3]] + more)
+
+
 def _size_text(sizes: Sizes) -> str:
     small, median, large = (f"{w}x{h}" for w, h in (sizes.smallest, sizes.median, sizes.largest))
     return f"all {small}" if small == large else f"from {small} to {large}, median {median}"
+
+
+def _visits_cells(v: Visits) -> Iterator[tuple[str, str]]:
+    low, usual, high = v.dates
+    each = f"{low:,} date{'s' * (low != 1)} each" if low == high else f"{low:,} to {high:,} dates each, median {usual:,}"
+    yield "subjects", f"{v.subjects:,} with {v.series:,} series, {each}"
+    yield "dates", f"{v.first} to {v.last}"
+    if v.gaps is None:
+        yield "gaps", "none: no series has two dates"
+    else:
+        low, usual, high = v.gaps
+        yield "gaps", f"{some(usual, 'day')} as a rule, {low:,} to {high:,}"
+        near = f"{v.near[0]:,} to {v.near[1]:,}" if v.near[0] < v.near[1] else f"{v.near[0]:,}"
+        yield "pairs", f"{v.pairs:,} in a series that are about so far apart ({near} day{'s' * (near != '1')})"
+    if v.undated:
+        more = [f"and {len(v.undated) - 3:,} more"] if len(v.undated) > 3 else []
+        yield "undated", "\n".join([f"{len(v.undated):<6,} {shown(v.undated[0])}", *map(shown, v.undated[1:3]), *more])
 
 
 def unreadable_text(skipped: tuple[Skipped, ...]) -> str:

@@ -5,62 +5,97 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from byol.data.compact import Names
-from byol.data.encoded import Files, look, source_of
+from byol.data.dated import Said, Unit, by_list
+from byol.data.encoded import Blobs, Files, Looked, image_header, limited, look, source_of
+from byol.data.header import Header
 from byol.data.labels import Labels, from_values
-from byol.data.source import Ids, Progress, Source
+from byol.data.source import Ids, Progress, Source, SourceKind
 
 if TYPE_CHECKING:
     import pyarrow
 
 _PATHS: Final = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
 _LABELS: Final = ("label", "class", "target", "y", "category", "species", "class_name", "label_name")
+_SUBJECTS: Final = ("subject", "subject_id", "participant", "participant_id", "patient", "patient_id")
+_WHEN: Final[tuple[Unit, ...]] = ("date", "age", "time")
+_VIEWS: Final = ("view",)
 _SEPARATORS: Final = "\t,;"
 _LIMIT: Final = 2 << 30  # bytes of a list
 _ROWS: Final = 100_000_000
 _LONGEST: Final = 1 << 16  # bytes of one cell; no path is longer
 
 
+class Build(Protocol):
+    """Files and what a look at them found -> their source."""
+
+    def __call__(self, blobs: Files, looked: Looked, *, spec: str, kind: SourceKind, labels: Callable[[Ids], Labels]) -> Source: ...
+
+
 @dataclass(frozen=True)
 class _Table:
     paths: list[str]
     labels: list[object] | None
+    said: Said | None = None  # whose each is, and when it was made
 
 
-def open_list(spec: str, path: Path, *, limit: int | None = None, progress: Progress | None = None) -> Source:
-    """The listed images in the order of the list; files that are missing are skipped, not fatal.
+def open_list(
+    spec: str,
+    path: Path,
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    header: Callable[[Blobs, int], Header | None] = image_header,
+    build: Build = source_of,
+) -> Source:
+    """The listed images in the order of the list, or what else `header` knows; files that are missing are skipped, not fatal.
 
     A first row with a known name (path, file, image, ...; label, class, target, ...) is a header. Without one, the first column
-    that names files is the path, and the next one is the label. Empty labels are unknown.
+    that names files is the path, and the next one is the label. Empty labels are unknown. With the columns subject and date, age
+    (years) or time (days), samples are dated (`byol.data.dated`); a column view holds what stays with itself within a subject.
     """
-    blobs, found = listed(spec, path)
-    return source_of(
-        blobs,
-        look(blobs, progress),
-        spec=spec,
-        kind="list",
-        labels=lambda used: taken(found, used),
-        limit=limit,
-    )
+    table = _read(spec, path)
+    blobs, found = _files(spec, path, table)
+    rows: list[Ids] = []
+
+    def labels(used: Ids) -> Labels:
+        rows.append(used)
+        return taken(found, used)
+
+    source = build(blobs, look(blobs, progress, header), spec=spec, kind="list", labels=labels)
+    return limited(source if table.said is None else by_list(source, _of_rows(table.said, rows[0])), limit)
 
 
 def listed(spec: str, path: Path) -> tuple[Files, Labels]:
     """The files of a list, in its order, and a label for each."""
+    return _files(spec, path, _read(spec, path))
+
+
+def _read(spec: str, path: Path) -> _Table:
     with open(path, "rb") as file:
         parquet = file.read(4) == b"PAR1"
     table = _parquet(spec, path) if parquet else _text(spec, path)
     if not table.paths:
         raise ValueError(f"{spec} lists no file; write one path per line, relative to {path.parent}/")
+    return table
+
+
+def _files(spec: str, path: Path, table: _Table) -> tuple[Files, Labels]:
     found = from_values(table.labels) if table.labels is not None else Labels()
     try:
         return Files(str(path.parent), Names.of(p.removeprefix("./") for p in table.paths)), found
     except UnicodeEncodeError as error:
         raise ValueError(f"{spec} names a file that no file system can hold ({error.reason}); write the list again") from error
+
+
+def _of_rows(said: Said, rows: Ids) -> Said:
+    subjects, when, views = ([column[i] for i in rows] if column else [] for column in (said.subjects, said.when, said.views))
+    return Said(subjects, when, said.unit, views or None)
 
 
 def taken(found: Labels, rows: Ids) -> Labels:
@@ -128,7 +163,16 @@ def _from_rows(spec: str, root: Path, rows: Sequence[Sequence[str]]) -> _Table:
         labelled = None
     used = [row for row in body if _cell(row, at)]
     labels: list[object] | None = None if labelled is None else [_cell(row, labelled) for row in used]
-    return _Table([_cell(row, at) for row in used], labels)
+    return _Table([_cell(row, at) for row in used], labels, _said(names if header else [], lambda c: [_cell(row, c) for row in used]))
+
+
+def _said(names: Sequence[str], column: Callable[[int], list[object]]) -> Said | None:
+    """What columns of these names say of subjects and times; None where one of both is missing."""
+    subject, view = _column(names, _SUBJECTS), _column(names, _VIEWS)
+    unit = next((unit for unit in _WHEN if unit in names), None)
+    if subject is None or unit is None:
+        return None
+    return Said(column(subject), column(names.index(unit)), unit, None if view is None else column(view))
 
 
 def _cell(row: Sequence[str], column: int) -> str:
@@ -167,11 +211,12 @@ def _parquet(spec: str, path: Path) -> _Table:
         values = None if labelled is None else _column_of(path, schema.names[labelled])
         if values is not None and len(values) != len(cells):
             raise pyarrow.ArrowInvalid(f"{len(cells):,} paths and {len(values):,} labels")
+        used = [i for i, cell in enumerate(cells) if cell]
+        said = _said([n.lower() for n in schema.names], lambda c: [found[i] for found in [_column_of(path, schema.names[c])] for i in used])
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{spec} is a damaged Parquet file ({text[:80]}); write it again") from error
-    used = [i for i, cell in enumerate(cells) if cell]
-    return _Table([str(cells[i]) for i in used], None if values is None else [values[i] for i in used])
+    return _Table([str(cells[i]) for i in used], None if values is None else [values[i] for i in used], said)
 
 
 def _parquet_columns(spec: str, schema: pyarrow.Schema) -> tuple[int, int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,15 +29,24 @@ class Plan(Protocol):
         ...
 
     def cut(self, image: Pixels, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """(H, W, C), (V, 4) boxes, the height and width that they are meant for -> (V, C, S, S)."""
+        """(H, W, C), (V, 4) boxes, the height and width that they are meant for -> (W, C, S, S), W = V unless small views share some."""
+        ...
+
+
+@runtime_checkable
+class PairPlan(Plan, Protocol):
+    """One whose views may each be of another sample than the one that is asked for."""
+
+    def partners(self, ids: Tensor, seed: int, epoch: int) -> Tensor:
+        """(B,) ids -> (V, B) int64: the samples that the views are of."""
         ...
 
 
 class HostBatch(NamedTuple):
     """One step's share of the host."""
 
-    ids: Tensor  # (B,) int64, the samples that are in the crops
-    crops: Tensor  # (V, B, C, S, S) raw values
+    ids: Tensor  # (B,) int64, the samples that the crops are of, or are the partners of
+    crops: Tensor  # (W, B, C, S, S) raw values, as the plan cuts them
     bad: list[Skipped]  # samples of this batch that could not be read; another took the place of each
     waited: list[Waited]  # samples that had to be waited for, and came
 
@@ -49,7 +58,7 @@ class _Row:
     id: int
     bad: dict[str, str]  # what could not be read in its place: {name: reason}
     image: Pixels | None  # until it is cropped
-    crops: Tensor | None = None  # (V, C, S, S)
+    crops: Tensor | None = None  # (W, C, S, S)
 
 
 Each = Callable[[Callable[..., _Row], Iterable[object]], Iterable[_Row]]
@@ -95,6 +104,8 @@ class HostBatches(Dataset[HostBatch]):
         """The batch of a step; `each` calls a function for every row, as `map` does or as the map of a pool of threads."""
         wanted, epoch = self._ids(step), step // self.steps_per_epoch
         self._announce(step, wanted)
+        if isinstance(self.plan, PairPlan):
+            return self._of_partners(self.plan, wanted, epoch, each)
         sizes = self._sizes(wanted)
         boxes = self.plan.boxes(sizes, wanted, self.seed, epoch)
         jobs = zip(wanted.tolist(), sizes.tolist(), boxes, self.plan.shrinks(boxes), strict=True)
@@ -102,10 +113,28 @@ class HostBatches(Dataset[HostBatch]):
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata, once per file and epoch
             rows = list(each(self._row, jobs))
         self._cut_late(rows, epoch)
-        bad = {name: reason for row in rows for name, reason in row.bad.items()}
         ids = torch.tensor([row.id for row in rows], dtype=torch.int64)
         crops = torch.stack([row.crops for row in rows if row.crops is not None], 1)
+        return self._batch(ids, crops, rows)
+
+    def _batch(self, ids: Tensor, crops: Tensor, rows: Iterable[_Row]) -> HostBatch:
+        bad = {name: reason for row in rows for name, reason in row.bad.items()}
         return HostBatch(ids, crops, [Skipped(name, reason) for name, reason in bad.items()], self.source.waited())
+
+    def _of_partners(self, plan: PairPlan, wanted: Tensor, epoch: int, each: Each) -> HostBatch:
+        """Views of which each is of its own sample; what is in several of them is decoded once, at its full size."""
+        partners = plan.partners(wanted, self.seed, epoch)
+        needed = sorted(set(partners.flatten().tolist()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read = dict(zip(needed, each(self._readable, needed), strict=True))
+        ids = torch.tensor([read[i].id if i in read else i for i in wanted.tolist()])
+        crops = []
+        for view, of in enumerate(partners.tolist()):
+            images = [image for i in of if (image := read[i].image) is not None]
+            boxes = plan.boxes(torch.tensor([image.shape[:2] for image in images]), ids, self.seed, epoch)[:, view : view + 1]
+            crops.append(torch.cat([plan.cut(image, box, image.shape[:2]) for image, box in zip(images, boxes, strict=True)]))
+        return self._batch(ids, torch.stack(crops), read.values())
 
     def _ids(self, step: int) -> Tensor:
         return ids_at(step, n=self.n, batch=self.batch, seed=self.seed, order=self.order)[self.share]
@@ -145,7 +174,7 @@ class HostBatches(Dataset[HostBatch]):
         rows = ids.numpy()
         return torch.from_numpy(np.stack([headers.height[rows], headers.width[rows]], 1).astype(np.int64))
 
-    def _readable(self, index: int, shrink: int) -> _Row:
+    def _readable(self, index: int, shrink: int = 1) -> _Row:
         """The sample, or the next one that can be read: a damaged file must not end a run, nor make a batch smaller."""
         i, image, bad = first_readable(self.source, self.n, index, lambda i: self.source.read(i, shrink if i == index else 1))
         return _Row(i, bad, image)

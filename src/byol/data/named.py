@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from byol.data import aging_shapes
 from byol.data.arrays import open_array
 from byol.data.compact import Names
 from byol.data.encoded import Files, limited, look, source_of
@@ -57,6 +58,8 @@ SETS: Final = {
 def names() -> dict[str, str]:
     """Every name that `open_source` knows, with one line on it."""
     lines = {"digits": "1,797 handwritten digits 8x8, grey, 10 classes; embedded in scikit-learn, nothing to fetch"}
+    count, side = aging_shapes.SUBJECTS * aging_shapes.VISITS, aging_shapes.SIZE
+    lines[aging_shapes.NAME] = f"{count:,} synthetic shapes {side}x{side} that flatten with age, grey; others as :test; nothing to fetch"
     for name, named in SETS.items():
         lines[name] = f"{named.what}; {', '.join(splits_of(name))}; about {_size(named)} through torchvision"
     return lines
@@ -70,7 +73,7 @@ def splits_of(name: str) -> list[str]:
 def known(spec: str) -> bool:
     """True for "digits", "cifar10", "CIFAR10:test"."""
     name = spec.lower().partition(":")[0]
-    return name == "digits" or name in SETS
+    return name in ("digits", aging_shapes.NAME) or name in SETS
 
 
 def open_named(
@@ -82,6 +85,10 @@ def open_named(
         if split:
             raise ValueError(f"digits has no split {split!r}; give digits")
         return _digits(spec, limit)
+    if name == aging_shapes.NAME:
+        if split not in ("", "test"):
+            raise ValueError(f"{name} has no split {split!r}; give {name} or {name}:test")
+        return limited(aging_shapes.draw(seed=int(split == "test")).source(spec), limit)
     named = SETS[name]
     split = split or named.splits[0]
     if split not in named.splits:

@@ -11,15 +11,20 @@ from typing import Final, TypeAlias
 from byol.data import sniff
 from byol.data.archive import is_archive, open_archive
 from byol.data.arrays import open_array, open_array_file
+from byol.data.dated import by_names
+from byol.data.encoded import limited
 from byol.data.folder import open_folder
 from byol.data.lists import open_list
 from byol.data.named import known, names, open_named
-from byol.data.recordings import is_recording, open_recording
+from byol.data.part import divided, part_of
+from byol.data.recordings import first_bins, is_recording, open_recording
+from byol.data.rgbd import first_frames, is_rgbd, open_rgbd
 from byol.data.shards import is_shards, open_shards
 from byol.data.sound_sets import is_sound_set, open_set_at_own_rate
 from byol.data.sounds import is_sounds, open_at_own_rate
 from byol.data.source import Pixels, Progress, Source, shown
 from byol.data.transfer_sets import is_transfer, open_transfer
+from byol.data.volumes import is_volumes, open_volumes
 
 Spec: TypeAlias = str | Path | Pixels | tuple[Pixels, Pixels | list[int] | list[str]]
 GIVE: Final = (
@@ -39,7 +44,9 @@ def open_source(
 ) -> Source:
     """A folder, archive, list, tar shards, .npz/.npy, recording, name, array, or (array, classes) -> its source, or ValueError.
 
-    A folder, archive, list or .npz of sounds is known by itself (`sounds.is_sounds`).
+    A folder, archive, list or .npz of sounds is known by itself (`sounds.is_sounds`), and so are a folder of RGB-D sequences
+    (`rgbd.is_rgbd`), a folder or list of volumes (`volumes.is_volumes`), and images of subjects on dates (`dated`).
+    DATA#A:B is a part of any data (`part`).
 
     Headers are read, pictures are not decoded. `limit` keeps at most so many images, evenly spread over the sorted names of
     each class. A path that exists comes before a name. Named sets live in `root` (~/.cache/byol) and are fetched only with
@@ -51,8 +58,11 @@ def open_source(
         return open_array(spec[0], spec[1], limit=limit)
     if not isinstance(spec, str | Path):
         return open_array(spec, limit=limit)
-    text = str(spec)
-    path = Path(spec).expanduser()
+    text, part = divided(str(spec))
+    if part:
+        whole = open_source(text, download=download, root=root, fresh=fresh, progress=progress)
+        return _limited(part_of(whole, str(spec), part), limit)
+    path = Path(text).expanduser()
     if is_transfer(text) and not path.exists():
         return open_transfer(text, limit=limit, progress=progress)
     if is_sound_set(text) and not path.exists():
@@ -63,8 +73,13 @@ def open_source(
     if is_sounds(path):
         spec = f"{text.rstrip('/')}/" if path.is_dir() else text
         return open_at_own_rate(spec, path, limit=limit, fresh=fresh, progress=progress)
+    if is_volumes(path):
+        spec = f"{text.rstrip('/')}/" if path.is_dir() else text
+        return open_volumes(spec, path, limit=limit, fresh=fresh, progress=progress)
+    if is_rgbd(path):
+        return open_rgbd(f"{text.rstrip('/')}/", path, limit=limit, progress=progress)
     if path.is_dir():
-        return open_folder(f"{text.rstrip('/')}/", path, limit=limit, fresh=fresh, progress=progress)
+        return by_names(open_folder(f"{text.rstrip('/')}/", path, limit=limit, fresh=fresh, progress=progress))
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise ValueError(f"{shown(text)} is neither a folder nor a regular file. {GIVE}")
     if path.exists():
@@ -72,6 +87,13 @@ def open_source(
     if known(text):
         return open_named(text, limit=limit, download=download, root=root, progress=progress)
     raise ValueError(_missing(text, path))
+
+
+def _limited(source: Source, limit: int | None) -> Source:
+    """At most so many samples, as each kind of data is limited."""
+    if limit is None or limit >= len(source):
+        return source
+    return {"recording": first_bins, "rgbd": first_frames}.get(source.modality, limited)(source, limit)
 
 
 def _open_file(spec: str, path: Path, limit: int | None, progress: Progress | None) -> Source:
@@ -85,7 +107,7 @@ def _open_file(spec: str, path: Path, limit: int | None, progress: Progress | No
     if form == "NPY" or _holds_arrays(path, head):
         return (open_recording if is_recording(path) else open_array_file)(spec, path, limit=limit)
     if is_archive(path):
-        return open_archive(spec, path, limit=limit, progress=progress)
+        return by_names(open_archive(spec, path, limit=limit, progress=progress))
     if head[:4] == b"PAR1" or (path.suffix.lower() in _LISTS and head):
         return open_list(spec, path, limit=limit, progress=progress)
     if form is not None:

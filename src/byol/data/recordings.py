@@ -71,7 +71,7 @@ def open_recording(spec: str, path: Path, *, limit: int | None = None) -> Source
         times=times,
         modality="recording",
     )
-    return source if limit is None or limit >= n else _first(source, limit)
+    return source if limit is None or limit >= n else first_bins(source, limit)
 
 
 def stretches(source: Source) -> tuple[Ids, Ids]:
@@ -130,7 +130,8 @@ def _told(groups: Ids | None, times: Ids | None) -> str:
     return "spike counts in the order of time, without trials"
 
 
-def _first(source: Source, limit: int) -> Source:
+def first_bins(source: Source, limit: int) -> Source:
+    """At most `limit` bins, the first."""
     if limit < 1:
         raise ValueError(f"a limit of {limit} bins leaves nothing; give 1 or more")
     note = f"the first {limit:,} of {len(source):,} bins"

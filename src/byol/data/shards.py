@@ -45,6 +45,7 @@ from byol.data.decode import file_error
 from byol.data.encoded import source_of
 from byol.data.labels import Labels, from_folders, from_values
 from byol.data.listing import hidden
+from byol.data.part import divided
 from byol.data.remote import Remote
 from byol.data.shard_cache import FOLDER, LIMIT, Cache, cache_folder, open_cache
 from byol.data.shard_index import Part
@@ -87,7 +88,8 @@ def _only_tars(folder: Path) -> bool:
 
 
 def present(spec: str) -> bool:
-    """Whether a path is here, or any of the shards that braces or a pattern stand for."""
+    """Whether a path is here, or any of the shards that braces or a pattern stand for; of DATA#A:B, whether DATA is."""
+    spec = divided(spec)[0]
     if Path(spec).exists() or remote.is_url(spec):
         return Path(spec).exists()
     return is_shards(spec, Path(spec)) and any(glob.glob(p) for p in islice(_expanded(spec), _MOST))

@@ -81,13 +81,14 @@ def is_sounds(path: Path) -> bool:
     try:
         if path.is_file() and path.suffix.lower() == ".npz":
             return not set(RATES).isdisjoint(keys_of(path))
-        names = list(_first_names(path))
+        names = list(first_names_of(path))
     except (OSError, ValueError):
         return False
     return sum(map(bool, map(sniff.sound_promised, names))) > sum(map(bool, map(sniff.promised, names)))
 
 
-def _first_names(path: Path) -> Iterator[str]:
+def first_names_of(path: Path) -> Iterator[str]:
+    """Some of the names of a folder, archive or list, enough to tell what it holds."""
     if path.is_dir():
         return islice(_names_below(path), _MANY)
     if not path.is_file():

@@ -21,7 +21,7 @@ Pixels: TypeAlias = npt.NDArray[np.generic]  # (H, W, C) of uint8, uint16 or flo
 Ids: TypeAlias = npt.NDArray[np.int64]
 Depth: TypeAlias = Literal["uint8", "uint16", "float32"]
 SourceKind: TypeAlias = Literal["folder", "archive", "list", "shards", "array", "digits", "torchvision", "sound"]
-Modality: TypeAlias = Literal["image", "recording", "sound"]  # what a sample is
+Modality: TypeAlias = Literal["image", "recording", "sound", "rgbd", "volume"]  # what a sample is
 Metric: TypeAlias = Literal["top-1", "mean per class", "11-point mAP", "mAP"]
 Progress: TypeAlias = Callable[[int, int], None]  # (done, total); a total of 0 is not known yet
 
@@ -39,6 +39,8 @@ WORDS: Final[Mapping[str, Words]] = {
     "image": Words("image", "images", "img/s", "channels"),
     "recording": Words("bin", "bins", "bins/s", "neurons"),
     "sound": Words("sound", "sounds", "snd/s", "channels"),
+    "rgbd": Words("frame", "frames", "frm/s", "channels"),
+    "volume": Words("volume", "volumes", "vol/s", "slices"),
 }
 
 
@@ -149,6 +151,20 @@ class Official:
         return replace(self, val=self.val[rows], targets=targets, folds=folds)
 
 
+@dataclass(frozen=True, eq=False)
+class Dated:
+    """Of samples that were made on dates: whose they are, and how their times are to be read."""
+
+    subjects: Ids  # (N,) of which there may be several groups, such as angles of view; -1 = unknown
+    known: npt.NDArray[np.bool_]  # (N,) whether the date is; without it a sample is in no group, and its time is 0
+    unit: Literal["date", "age", "time"]  # times are days since `origin`; days of age; days as they were given
+    origin: str  # ISO; of ages and times ""
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Dated:
+        """The same for these rows of the source."""
+        return replace(self, subjects=self.subjects[rows], known=self.known[rows])
+
+
 @dataclass(frozen=True)
 class Rows:
     """Some rows of a reader, in a given order."""
@@ -180,7 +196,9 @@ class Source:
     order: Order | None = None  # of training; None: a full permutation
     official: Official | None = None  # validation, metric and several classes an image of a set that papers compare on
     groups: Ids | None = None  # (N,) what each sample is a part of, such as a trial or a clip; -1 = unknown; None: not said
-    times: Ids | None = None  # (N,) when it was, in steps of the recording; None: not said
+    times: Ids | None = None  # (N,) when it was, in steps of the recording, or in days; None: not said
+    dated: Dated | None = None  # where times are days: whose the samples are, and since when they count
+    poses: npt.NDArray[np.float64] | None = None  # (N, 4, 4) camera to world, metres; NaN = not known; None: there are none
     modality: Modality = "image"
     rate: int = 0  # Hz, at which sounds are read
 
@@ -218,8 +236,10 @@ class Source:
         labels = None if self.labels is None else self.labels[rows]
         order = None if self.order is None else self.order.take(np.arange(len(self))[rows])
         official = None if self.official is None else self.official.take(rows)
+        dated = None if self.dated is None else self.dated.take(rows)
         headers = self.headers.take(rows)
         groups, times = (None if known is None else known[rows] for known in (self.groups, self.times))
+        poses = None if self.poses is None else self.poses[rows]
         return replace(
             self,
             names=self.names.take(rows),
@@ -230,6 +250,8 @@ class Source:
             official=official,
             groups=groups,
             times=times,
+            dated=dated,
+            poses=poses,
         )
 
     def without(self, bad: dict[int, str]) -> Source:
@@ -277,7 +299,9 @@ def _values(reader: Reader, index: int) -> bytes:
 
 
 def channels_of(source: Source) -> str:
-    """ "RGB", "5 channels", "187 neurons", or "16,000 Hz mono"."""
+    """ "RGB", "5 channels", "187 neurons", "16,000 Hz mono", or "RGB-D"."""
+    if source.modality == "rgbd":
+        return "RGB-D"
     if source.modality == "sound":
         return f"{source.rate:,} Hz mono"
     usual = {1: "grey", 3: "RGB"} if source.modality == "image" else {}

@@ -6,3 +6,5 @@ from byol.dense.protocols import load as load
 from byol.dense.protocols import names as names
 from byol.dense.result import DenseResult as DenseResult
 from byol.dense.result import DenseScore as DenseScore
+
+RAW = "has no feature map; give a run, an exported file, random:NAME or timm:NAME"

@@ -3,6 +3,7 @@
 from byol.encoders.catalogue import describe as describe
 from byol.encoders.catalogue import load as load
 from byol.encoders.catalogue import names as names
+from byol.encoders.catalogue import of_kind as of_kind
 from byol.encoders.catalogue import pretrained_name as pretrained_name
 from byol.encoders.catalogue import pretrained_note as pretrained_note
 from byol.encoders.catalogue import pretrained_statistics as pretrained_statistics
@@ -17,8 +18,10 @@ from byol.encoders.norms import waits_for_data as waits_for_data
 from byol.encoders.norms import without_batch_norm as without_batch_norm
 from byol.encoders.preprocess import evaluation_view as evaluation_view
 from byol.encoders.preprocess import evaluation_views as evaluation_views
+from byol.encoders.preprocess import squeezed as squeezed
 from byol.encoders.released import LICENCE as LICENCE
 from byol.encoders.released import load_byol_a as load_byol_a
+from byol.encoders.rgbd import RGBD as RGBD
 from byol.encoders.sound_input import AnyInput as AnyInput
 from byol.encoders.sound_input import SoundInput as SoundInput
 from byol.encoders.sound_input import input_from_json as input_from_json

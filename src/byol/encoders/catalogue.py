@@ -7,22 +7,24 @@ import difflib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import nn
 
-from byol.encoders import audio, mlp, norms, resnet, small, timm_nets
+from byol.encoders import audio, lab, lssl, mlp, norms, resnet, rgbd, small, timm_nets
 from byol.encoders.encoder import Encoder, measure_dim
 from byol.encoders.input import Input
 from byol.encoders.sound_input import AnyInput, SoundInput
 
 _SOUND = ("audio-small", "byol-a-v1-d512", "byol-a-v1-d1024", "byol-a-v1-d2048", "byol-a-v2")
+_RGBD = ("byoc", "byoc-w16")
 _BANDS = 64  # of the mel scale, where no input says it
 
 
 def load(name: str, *, input: AnyInput, pretrained: bool = False, seed: int = 0, zero_init: bool = False) -> Encoder:
-    """An encoder by name: `resnet18` ... `resnet200x4`, `small`, `small-w16`, `mlp`, `byol-a-v2`, any timm name, `timm:NAME`.
+    """An encoder by name: `resnet18` ... `resnet200x4`, `small`, `small-w16`, `mlp`, `byol-a-v2`, `byoc`, any timm name, `timm:NAME`.
 
     A suffix replaces batch norm, or standardises weights: `resnet50+gn+ws` (see `byol.encoders.norms`).
     Random weights are drawn on the CPU from `seed`, and torch's own generator stays as it was. `pretrained` takes timm's
@@ -60,19 +62,29 @@ def random_twin(encoder: Encoder, *, seed: int = 0) -> Encoder | None:
 
 def names() -> list[str]:
     """The encoders that are ours; timm's names work as well."""
-    return ["small-w16", "small", "small-w64", *_resnets(), "mlp", *_SOUND]
+    return ["small-w16", "small", "small-w64", *_resnets(), "mlp", "lssl", "lssl-3d", *_SOUND, *_RGBD]
 
 
 def describe(name: str, *, input: AnyInput | None = None) -> str:
     """One line on an encoder: parameters (for RGB unless `input` says otherwise), features, and the stem with the reason for it."""
-    base, changes = norms.parse(canonical(name))
+    name = canonical(name)
+    if split := lab.parse(name):
+        return _of_halves(name, *split, input)
+    base, changes = norms.parse(name)
     other = f"; {changes.describe()}" if changes.describe() else ""
     if spec := mlp.parse(base):
         return _of_vectors(base, spec, input) + other
+    if of := lssl.parse(base):
+        return _of_visits(of, input) + other
     if heard := audio.parse(base):
         bands = _BANDS if input is None else _heard(base, input).bands
         millions = heard.parameters(bands, norm=0 if changes.norm == "none" else 2) / 1e6
         return f"{millions:.1f} M parameters, {heard.dim(bands)} features; sound, {bands} bands{other}"
+    if frames := rgbd.parse(base):
+        if input is not None:
+            _of_frames(base, input)
+        millions = frames.parameters(norm=0 if changes.norm == "none" else 2) / 1e6
+        return f"{millions:.1f} M parameters, {rgbd.RGBD.dim} features; RGB-D frames, cells of {frames.voxel * 100:g} cm{other}"
     shape = _shape(base, _side(input) if input else resnet.SMALL_IMAGE + 1)
     if shape is None:
         return f"timm's {base.removeprefix('timm:')}, pooled features{other}"
@@ -82,9 +94,12 @@ def describe(name: str, *, input: AnyInput | None = None) -> str:
 
 def canonical(name: str) -> str:
     """The one spelling of a name: ours, or `timm:NAME`. ValueError, with the nearest names, if there is no such encoder."""
+    if split := lab.parse(name):
+        half, whole = split
+        return f"{lab.KIND}:{'whole:' if whole else ''}{canonical(half)}"
     base, changes = norms.parse(name)
     bare = base.removeprefix("timm:")
-    if bare == base and (resnet.parse(base) or small.parse(base) or mlp.parse(base) or audio.parse(base)):
+    if bare == base and _ours(base):
         return f"{base}{changes}"
     if timm_nets.is_known(bare):
         return f"timm:{bare}{changes}"
@@ -122,24 +137,43 @@ def pretrained_note(name: str) -> str:
     return f"{weights.tag}, downloads about {megabytes:.0f} MB from {weights.address}"
 
 
-def _build(name: str, input: AnyInput, zero_init: bool) -> nn.Module:
+def of_kind(name: str, kind: str) -> str:
+    """The name of the encoder of a kind that is built like the named one: `lab` and `resnet18` make `lab:resnet18`; "" is any kind."""
+    return name if not kind or name.startswith(f"{kind}:") else f"{kind}:{name}"
+
+
+def _build(name: str, input: AnyInput, zero_init: bool, part: int = 1) -> nn.Module:
+    if split := lab.parse(name):
+        half, whole = split
+        seen = lab.inputs(name, input)
+        one, two = (_build(half, i, zero_init, 1 if whole else 2) for i in seen)
+        assert isinstance(input, Input)
+        return lab.Lab(one, two, input)
     base, changes = norms.parse(name)
-    net = _unchanged(base, input, zero_init)
+    net = _unchanged(base, input, zero_init, part)
     try:
         return norms.without_batch_norm(net, changes.norm, groups=changes.groups, standardise=changes.standardise)
     except ValueError as error:
         raise ValueError(f"no encoder {name!r}: {error}") from error
 
 
-def _unchanged(name: str, input: AnyInput, zero_init: bool) -> nn.Module:
-    if shape := _shape(name, _side(input)):
+def _unchanged(name: str, input: AnyInput, zero_init: bool, part: int) -> nn.Module:
+    """`part`: of the channels only so much, a half for 2."""
+    if shape := _shape(name, _side(input), part):
         return resnet.ResNet(shape, channels=input.channels, zero_init=zero_init)
+    if part > 1:
+        raise ValueError(f"{name} cannot be built with half its channels; give a resnet or small one, or lab:whole:{name}")
     if mlp.parse(name) and not zero_init:
         return mlp.build(name, math.prod(input.shape))
+    if (of := lssl.parse(name)) and not zero_init:
+        return lssl.LsslNet(of, channels=input.channels, size=input.shape[1])
     if zero_init:
         raise ValueError(f"zero_init is for resnet and small encoders, not {name}; leave it out")
     if heard := audio.parse(name):
         return audio.AudioNet(heard, bands=_heard(name, input).bands)
+    if frames := rgbd.parse(name):
+        _of_frames(name, input)
+        return rgbd.RGBD(frames)
     return timm_nets.build(name.removeprefix("timm:"), input)
 
 
@@ -150,11 +184,20 @@ def _heard(name: str, input: AnyInput) -> SoundInput:
     return input
 
 
-def _shape(name: str, size: int) -> resnet.Shape | None:
-    """The shape of one of ours for images of so many pixels, or None for timm's."""
-    if spec := resnet.parse(name):
-        return resnet.shape(spec.depth, spec.width, spec.stem or resnet.stem_for(size))
-    return small.parse(name)
+def _of_frames(name: str, input: AnyInput) -> None:
+    """ValueError unless the input is one of RGB-D frames."""
+    if isinstance(input, SoundInput) or input.channels != rgbd.CHANNELS:
+        raise ValueError(
+            f"{name} is an encoder of RGB-D frames (R, G, B, X, Y, Z), and these data have {input.shape[0]} channels; take one of images, "
+            "such as resnet18"
+        )
+
+
+def _shape(name: str, size: int, part: int = 1) -> resnet.Shape | None:
+    """The shape of one of ours for images of so many pixels, with one of `part` channels, or None for timm's."""
+    spec = resnet.parse(name)
+    shape = resnet.shape(spec.depth, spec.width, spec.stem or resnet.stem_for(size)) if spec else small.parse(name)
+    return shape and replace(shape, base=max(1, shape.base // part))
 
 
 def _pretrained(name: str, input: AnyInput) -> Encoder:
@@ -168,17 +211,19 @@ def _pretrained(name: str, input: AnyInput) -> Encoder:
 
 def _timm_name(name: str) -> str:
     """The timm model whose weights fit an encoder. ValueError if there is none."""
+    if lab.parse(name):
+        raise ValueError(f"there are no pre-trained weights for {name}, which is two networks; leave --pretrained out")
     base, changes = norms.parse(name)
     if changes != norms.Changes():
         raise ValueError(f"there are no pre-trained weights for {name}: those of {base} are for its batch norms; leave {changes} out")
     spec = resnet.parse(name)
-    if small.parse(name) or mlp.parse(name) or audio.parse(name) or (spec and (spec.width > 1 or spec.stem == resnet.STEM_SMALL)):
+    if (_ours(base) and not spec) or (spec and (spec.width > 1 or spec.stem == resnet.STEM_SMALL)):
         raise ValueError(f"there are no pre-trained weights for {name}; take resnet18, 34, 50, 101, 152 or a timm name")
     return f"resnet{spec.depth}" if spec else name.removeprefix("timm:")
 
 
 def _dim(net: nn.Module, input: AnyInput) -> int:
-    if isinstance(net, audio.AudioNet):
+    if isinstance(net, audio.AudioNet | rgbd.RGBD):
         return net.dim
     return net.shape.dim if isinstance(net, resnet.ResNet) else measure_dim(net, input)
 
@@ -192,12 +237,39 @@ def _resnets() -> list[str]:
     return [f"resnet{depth}{'' if width == 1 else f'x{width}'}" for depth in resnet.DEPTHS for width in (1, 2, 3, 4)]
 
 
+def _of_halves(name: str, half: str, whole: bool, input: AnyInput | None) -> str:
+    """The line on two networks that see lightness and colours."""
+    seen = lab.inputs(name, input) if input else (None, None)
+    base, changes = norms.parse(half)
+    shape = _shape(base, _side(input) if input else resnet.SMALL_IMAGE + 1, 1 if whole else 2)
+    if shape is None:
+        return f"two of: {describe(half, input=seen[0])}; lightness, colours"
+    norm = 0 if changes.norm == "none" else 2
+    millions = (shape.parameters(1, norm) + shape.parameters(2, norm)) / 1e6
+    other = f"; {changes.describe()}" if changes.describe() else ""
+    return f"{millions:.1f} M parameters, {2 * shape.dim} features; two networks: lightness, colours{other}"
+
+
 def _of_vectors(name: str, spec: tuple[int, int], input: AnyInput | None) -> str:
     """The line on a perceptron; without an input for vectors of as many values as it has units."""
     with torch.device("meta"):  # draws nothing
         net = mlp.build(name, spec[0] if input is None else math.prod(input.shape))
     millions = sum(p.numel() for p in net.parameters()) / 1e6
     return f"{millions:.2f} M parameters, {spec[0]} features; {spec[1]} hidden layers, for vectors"
+
+
+def _of_visits(of: lssl.Spec, input: AnyInput | None) -> str:
+    """The line on LSSL's; without an input for 64 px, or for 64^3 voxels."""
+    with torch.device("meta"):  # draws nothing
+        channels, size = (64 if of.volume else 3, 64) if input is None else (input.channels, input.shape[1])
+        net = lssl.LsslNet(of, channels=channels, size=size)
+    millions = sum(p.numel() for p in net.parameters()) / 1e6
+    return f"{millions:.2f} M parameters, {net.dim} features; LSSL's, of {'volumes' if of.volume else 'images'}"
+
+
+def _ours(name: str) -> bool:
+    """Whether one of our files builds it."""
+    return any(of.parse(name) for of in (resnet, small, mlp, audio, lssl, rgbd))
 
 
 def _stem(name: str, shape: resnet.Shape, input: AnyInput | None) -> str:

@@ -11,6 +11,7 @@ from byol.encoders import waveforms
 from byol.encoders.input import Input
 from byol.encoders.preprocess import Images, preprocess
 from byol.encoders.sound_input import AnyInput, SoundInput
+from byol.stored import convert
 
 
 class Encoder(nn.Module):
@@ -41,6 +42,12 @@ class Encoder(nn.Module):
         if isinstance(self.input, SoundInput):
             raise ValueError(f"{self.name} is an encoder of sound, and this takes one of images; give another encoder")
         return self.input
+
+    @property
+    def kept(self) -> dict[str, list[float]]:
+        """What its method keeps beside the weights, such as {"direction": (dim,)} of LSSL; ValueError where a file holds anything else."""
+        found: dict[str, list[float]] = convert(self.provenance.get("kept", {}), dict[str, list[float]], "kept")  # type: ignore[assignment]
+        return found
 
     def preprocess(self, images: Images, *, rate: int | None = None) -> Tensor:
         """Paths, PIL images, arrays, tensors, or a list of them -> (B, C, S, S), ready for `forward`, on the encoder's device.

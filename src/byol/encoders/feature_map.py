@@ -39,8 +39,9 @@ class FeatureMap(nn.Module):
 
 def last_map(net: nn.Module, x: Tensor) -> Tensor:
     """(B, C, H, W) -> the last feature map of our, torchvision's or timm's network, or of a module that gives one itself."""
-    if isinstance(net, ResNet):
-        return net.feature_map(x)
+    if hasattr(net, "feature_map"):  # ours
+        found: Tensor = net.feature_map(x)  # type: ignore[operator]
+        return found
     if hasattr(net, "forward_intermediates"):  # timm's: also for transformers, whose tokens it lays out as a map
         maps: list[Tensor] = net.forward_intermediates(x, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True)  # type: ignore[operator]
         return maps[-1]

@@ -23,6 +23,7 @@ class Input:
     low: float = 0.0  # the raw value that becomes 0
     high: float = 255.0  # the raw value that becomes 1
     resize: int = 0  # pixels; the short side before the centre crop at evaluation; 0: as `size`
+    points: int = 0  # of the last channels, which are places in space: images are squeezed whole, and these never blended
 
     def __post_init__(self) -> None:
         if len(self.mean) != self.channels or len(self.std) != self.channels:
@@ -35,6 +36,8 @@ class Input:
             raise ValueError(f"the standard deviations are {self.std}; give numbers above 0")
         if max(self.size, self.resize) > LARGEST:
             raise ValueError(f"the input is {max(self.size, self.resize):,} px wide; {LARGEST:,} is the most")
+        if not 0 <= self.points <= self.channels:
+            raise ValueError(f"{self.points} of {self.channels} channels cannot be places in space; give 0 to {self.channels}")
         if self.size < 1 or (self.resize and self.resize < self.size):
             raise ValueError(f"a crop of {self.size} px does not fit into a short side of {self.resize} px; give resize >= size >= 1")
 
@@ -54,6 +57,12 @@ class Input:
         # Made on the host and sent without waiting: building them on the device would stop it at every call.
         mean, std = (torch.tensor(v, dtype=x.dtype).view(shape).to(x.device, non_blocking=True) for v in (self.mean, self.std))
         return torch.sub(x, mean, out=out).div_(std)
+
+    def unnormalise(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) as `normalise` gives them -> the raw values that they were; what lies outside the range is clipped."""
+        shape = (1, self.channels, 1, 1)
+        mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(shape) for v in (self.mean, self.std))
+        return self.low + (self.high - self.low) * (x * std + mean).clamp(0, 1)
 
     def to_json(self) -> dict[str, object]:
         """The fields as plain JSON values."""

@@ -47,9 +47,20 @@ def evaluation_views(batch: Tensor, input: Input) -> Tensor:
 
     Bicubic with antialiasing, sizes and offsets rounded as torchvision does; an overshoot stays until `Input.scale` clips it.
     Grey becomes RGB and RGB grey where the encoder needs it, and 16-bit values 8-bit ones, integers fractions of their maximum.
+    Where channels are places in space (`Input.points`), the whole is squeezed, as in training.
     """
     x = _adapt_channels(batch.to(torch.float32), input.channels) * _unit(batch.dtype, input)
+    if input.points:
+        return squeezed(x, input.size, input.points)
     return _centre(_short_side(x, input.resize or input.size), input.size)
+
+
+def squeezed(x: Tensor, size: int, points: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, S, S) of all of it: means over areas, and of the last `points` channels the pixels in the middle of these."""
+    if x.shape[-2:] == (size, size):
+        return x
+    colours = interpolate(x[:, :-points], (size, size), mode="area")
+    return torch.cat([colours, interpolate(x[:, -points:], (size, size), mode="nearest-exact")], 1)
 
 
 def _unit(dtype: torch.dtype, input: Input) -> float:

@@ -17,7 +17,7 @@ from byol.logmel import FrontEnd
 LARGEST = 32  # pixels
 CEPSTRAL: Final = 20  # coefficients
 # What raw data are called, by what a sample is.
-RAW: Final[Mapping[str, str]] = {"image": "pixels", "recording": "counts", "sound": "log-mel"}
+RAW: Final[Mapping[str, str]] = {"image": "pixels", "recording": "counts", "sound": "log-mel", "rgbd": "pixels", "volume": "voxels"}
 
 
 class Shrink(nn.Module):

@@ -233,7 +233,7 @@ def _geometry(encoder: Encoder, source: Source) -> tuple[object, ...]:
         heard = sounds_of(encoder)
         return heard.front, heard.unit
     input = encoder.images
-    return input.channels, input.size, input.resize or input.size, hash((input.low, input.high))
+    return input.channels, input.size, input.resize or input.size, hash((input.low, input.high, input.points))
 
 
 def _batches(

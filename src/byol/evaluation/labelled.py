@@ -101,40 +101,43 @@ def _parts(train: Source, test: Source | None, rows: Ids, test_rows: Ids, how: s
     assert train.labels is not None
     assert whose.labels is not None
     labels, test_labels = train.labels[rows], whose.labels[test_rows]
+    ties = splits.ties_of(train)
     there, y = np.unique(labels, return_inverse=True)
     if len(there) < 2:
         only = train.classes[there[0]]
         raise ValueError(f"{train.spec} has the one class {only!r}, and telling classes apart needs two; add {train.words.many} of another")
     if not len(test_labels):
-        one, more = ("group", "groups") if train.groups is not None else (train.words.one, train.words.many)
+        one, more = ("group", "groups") if ties.groups is not None else (train.words.one, train.words.many)
         raise ValueError(f"{train.spec} has one {one} of every class, so none is left to test with; add {more}, or give --test")
     absent = [train.classes[c] for c in np.setdiff1d(test_labels, there)]
     folds = train.official is not None and train.official.folds is not None
     if absent and test is None:
-        where = "fold" if folds else "groups" if train.groups is not None else "time"
+        where = "fold" if folds else "groups" if ties.groups is not None else "time"
         raise ValueError(f"the class {absent[0]!r} of {train.spec} is in the held-out {where} alone, and nothing teaches it; give --test")
     if absent:
         raise ValueError(_unknown(absent, train, "the test set" if test is None else test.spec))
     notes = _untested(train, there, test_labels) if test is None and not folds else []
     if whose.groups is not None or whose.times is not None:
         notes.append(f"neighbouring {whose.words.many} are alike, and the interval, which takes each for itself, is too narrow")
-    ties = splits.ties_of(train).take(rows)
-    return Parts(rows, test_rows, y.astype(np.int64), np.searchsorted(there, test_labels), len(there), how, notes, _metric(train), ties)
+    y, test_y = y.astype(np.int64), np.searchsorted(there, test_labels)
+    return Parts(rows, test_rows, y, test_y, len(there), how, notes, _metric(train), ties.take(rows))
 
 
 def _how(source: Source, test: Ids, seed: int) -> str:
     """How the test part was taken from the whole, in words."""
-    if source.groups is not None:
-        what = "trials" if source.modality == "recording" else "groups"
-        return f"{len(np.unique(source.groups[test])):,} of {len(np.unique(source.groups)):,} {what}, stratified, seed {seed}"
-    return "the last in time" if source.times is not None else f"stratified, seed {seed}"
+    ties = splits.ties_of(source)
+    if ties.groups is not None:
+        what = "subjects" if source.dated is not None else "trials" if source.modality == "recording" else "groups"
+        return f"{len(np.unique(ties.groups[test])):,} of {len(np.unique(ties.groups)):,} {what}, stratified, seed {seed}"
+    return "the last in time" if ties.times is not None else f"stratified, seed {seed}"
 
 
 def _untested(train: Source, there: Ids, test_labels: Ids) -> list[str]:
     names = [train.classes[c] for c in np.setdiff1d(there, test_labels)]
     if not names:
         return []
-    if train.groups is not None or train.times is not None:
+    ties = splits.ties_of(train)
+    if ties.groups is not None or ties.times is not None:
         return [f"not tested, as it is in the training part alone: {', '.join(map(repr, names))}"]
     first = f"{names[0]!r} has" if len(names) == 1 else f"{names[0]!r} and {len(names) - 1} more classes have"
     return [f"{first} a single {train.words.one}, which trains: not tested"]

@@ -41,8 +41,22 @@ FREE = Ties()
 
 
 def ties_of(source: Source | None) -> Ties:
-    """Those of a source; none where nothing is known of it."""
-    return FREE if source is None else Ties(source.groups, source.times)
+    """Those of a source; none where nothing is known of it.
+
+    Of dated samples subjects stay whole, also where each has several series. Where classes are the subjects themselves, as in
+    folders SUBJECT/DATE, whole ones could not be held out, and samples are on their own.
+    """
+    if source is None or source.dated is None:
+        return FREE if source is None else Ties(source.groups, source.times)
+    subjects, labels = source.dated.subjects, source.labels
+    return FREE if labels is not None and _same(subjects, labels) else Ties(subjects)
+
+
+def _same(one: Ids, other: Ids) -> bool:
+    """Whether each value of one goes with a single value of the other, and the other way round; -1 is left out."""
+    there = (one >= 0) & (other >= 0)
+    pairs = len(np.unique(np.stack([one[there], other[there]]), axis=1).T)
+    return pairs == len(np.unique(one[there])) == len(np.unique(other[there]))
 
 
 def stratified(labels: Ids, fraction: float, *, seed: int, ties: Ties = FREE) -> tuple[Ids, Ids]:

@@ -3,10 +3,17 @@
 The contract (`Method`): an `nn.Module` made of an encoder and its `Config`; `forward(views)` gives a `StepOutput`;
 `after_step(progress)` runs once after every optimiser step. It knows no device, optimiser, logger, path or data.
 
-A class may say more of itself: `VIEWS`, the views it takes (else two); `ROWS`, what else it has to know of every sample; and
-`ROWS_IF_KNOWN`, what it makes use of where the data say it.
-A file may hold `AUTO`, values that go over those of recipe `auto` (`AUTO_RECORDING`: for recordings), and `RECIPES`, recipes of its
-own (`Preset`), as plain literals, which are read without importing the file.
+A class may say more of itself: `VIEWS`, the views it takes (else two), or the function of its options that gives them; `ROWS`, what
+else it has to know of every sample; and `ROWS_IF_KNOWN`, what it makes use of where the data say it; `ENCODER`, the kind of encoder that
+it trains, as the catalogue has it before a name (`lab`: one of two halves); `FEW_DIRECTIONS = True`, that few are what it looks for, so
+that health judges spread alone.
+Options that its `Config` may have are filled in by the plan of a run: `classes` of the labels, `samples` of the data (`ROWS = ("index",)`
+tells which of them a row of the batch is), `epochs` and `steps` of the run.
+Two methods of a class are there only where they are needed: `keeps(self) -> dict[str, list[float]]`, what belongs to its encoder beside
+the weights, which goes with it into files (`Encoder.kept`); and `exhibits(self, views, **rows) -> list[Exhibit]`, pictures for the report.
+A file may hold `AUTO`, values that go over those of recipe `auto` (`AUTO_RECORDING`: for recordings, and so on), `RECIPES`, recipes
+of its own (`Preset`), and `MODALITY`, the kind of data that it is for, where not any; as plain literals, which are read without
+importing the file.
 
 How a report shows what a method logs is in `CURVES` of its class; what is not there has a chart under its own name.
 """
@@ -15,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -29,7 +37,7 @@ class StepOutput:
     """What one forward pass of a method gives."""
 
     loss: Tensor  # ()
-    projections: tuple[Tensor, ...]  # one (B, D) per view, no gradient: what health looks at
+    projections: tuple[Tensor, ...]  # one (B, D) per view, or (k B, D) of k parts of each sample, no gradient: what health looks at
     metrics: dict[str, Tensor] = field(default_factory=dict)  # () each, no gradient
 
 
@@ -39,6 +47,7 @@ class View:
 
     of: int = 0  # 0 is T, 1 is T'; a plan of fewer pipelines begins again
     mild: bool = False  # changed little; what that means is up to the plan: of an image a large crop, of a recording the bin itself
+    local: bool = False  # of a small part, and smaller: of an image a crop below the least of the others; of other data as the others
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,16 @@ class Curve:
     explanation: str
     zero: bool = False  # the axis starts at 0
     guides: tuple[tuple[float, str], ...] = ()  # horizontal lines, with their label
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What a method shows of its own in a report: rows of pictures."""
+
+    title: str
+    explanation: str
+    columns: tuple[str, ...]  # C, what stands above each picture
+    pictures: Tensor  # (R, C, channels, S, S), normalised as the views are
 
 
 BOTH = (View(0), View(1))
@@ -66,6 +85,7 @@ class Method(Protocol):
     def __call__(self, views: tuple[Tensor, ...], **rows: Tensor) -> StepOutput:
         """`rows` holds what `ROWS` names, (B,) int64 each, and of `ROWS_IF_KNOWN` what there is.
 
+        `index` is which sample it is, of those that are trained on, from 0.
         `labels` and `groups` (such as trials of a recording) are -1 where unknown, `times` are in steps of the recording.
         """
         ...
@@ -100,10 +120,12 @@ def curves_of(method: type) -> tuple[Curve, ...]:
     return curves
 
 
-def views_of(method: type) -> tuple[View, ...]:
-    """The views that the method takes."""
-    views: tuple[View, ...] = getattr(method, "VIEWS", BOTH)
-    return views
+def views_of(method: type, options: object = None) -> tuple[View, ...]:
+    """The views that the method takes with these options, those of its `Config` that are the defaults where none are given."""
+    views: tuple[View, ...] | Callable[[object], tuple[View, ...]] = getattr(method, "VIEWS", BOTH)
+    if not callable(views):
+        return views
+    return views(method.Config() if options is None else options)  # type: ignore[attr-defined]
 
 
 def rows_of(method: type) -> tuple[str, ...]:
@@ -116,3 +138,9 @@ def rows_if_known(method: type) -> tuple[str, ...]:
     """What the method makes use of, where the data say it of every sample."""
     rows: tuple[str, ...] = getattr(method, "ROWS_IF_KNOWN", ())
     return rows
+
+
+def encoder_kind(method: type) -> str:
+    """The kind of encoder that the method trains, as the catalogue has it before a name; empty: any."""
+    kind: str = getattr(method, "ENCODER", "")
+    return kind

@@ -49,7 +49,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         c = self.config = config or Options()
         self.encoder = encoder
-        self.decoder = decoder(width(encoder), *_image(encoder, c), hidden=c.hidden)
+        self.decoder = decoder_for(encoder, width(encoder), hidden=c.hidden, channels=c.channels, size=c.size)
         self.train()
 
     def forward(self, views: tuple[Tensor, ...]) -> StepOutput:
@@ -81,28 +81,39 @@ class Autoencoder(nn.Module):
         return {}
 
 
-def decoder(features: int, channels: int, size: int, *, hidden: int) -> nn.Sequential:
-    """(B, features) -> (B, channels, size, size): a linear layer to a small map, which is doubled to the size by convolutions."""
+def decoder(features: int, channels: int, size: int, *, hidden: int, volume: bool = False) -> nn.Sequential:
+    """(B, features) -> (B, channels, size, size): a linear layer to a small map, which is doubled to the size by convolutions.
+
+    The channels of a `volume` are its slices, and the convolutions go over all three axes.
+    """
+    if volume and channels != size:
+        raise ValueError(f"a volume of {channels} slices of {size} px is no cube; give as many")
+    axes = 3 if volume else 2
+    conv, norm = (nn.Conv3d, nn.BatchNorm3d) if volume else (nn.Conv2d, nn.BatchNorm2d)
     doublings = max(0, (size // SMALLEST).bit_length() - 1)
     sides = [-(-size // 2**k) for k in range(doublings, -1, -1)]
-    parts: list[nn.Module] = [nn.Linear(features, hidden * sides[0] ** 2, bias=False), nn.Unflatten(1, (hidden, sides[0], sides[0]))]
+    parts: list[nn.Module] = [nn.Linear(features, hidden * sides[0] ** axes, bias=False), nn.Unflatten(1, (hidden, *axes * (sides[0],)))]
     for side in sides[1:]:
-        parts += [nn.BatchNorm2d(hidden), nn.ReLU(inplace=True), nn.Upsample(size=(side, side))]
+        parts += [norm(hidden), nn.ReLU(inplace=True), nn.Upsample(size=axes * (side,))]
         thinner = max(min(16, hidden), hidden // 2)
-        parts.append(nn.Conv2d(hidden, thinner, 3, padding=1, bias=False))
+        parts.append(conv(hidden, thinner, 3, padding=1, bias=False))
         hidden = thinner
-    parts += [nn.BatchNorm2d(hidden), nn.ReLU(inplace=True), nn.Conv2d(hidden, channels, 3, padding=1)]
-    return nn.Sequential(*parts)
+    parts += [norm(hidden), nn.ReLU(inplace=True), conv(hidden, 1 if volume else channels, 3, padding=1)]
+    return nn.Sequential(*parts, *([nn.Flatten(1, 2)] if volume else []))
 
 
-def _image(encoder: nn.Module, c: Options) -> tuple[int, int]:
-    """Channels and size of the images: those of the options, or else of the encoder."""
+def decoder_for(encoder: nn.Module, features: int, *, hidden: int, channels: int = 0, size: int = 0) -> nn.Sequential:
+    """The decoder of what this encoder sees, from so many features; `channels` and `size` where it does not say them itself.
+
+    What the encoder takes as a volume is made as one.
+    """
     known = (encoder.images.channels, encoder.images.size) if isinstance(encoder, Encoder) else (0, 0)
-    channels, size = c.channels or known[0], c.size or known[1]
+    channels, size = channels or known[0], size or known[1]
     if not (channels and size):
         name = type(encoder).__name__
         raise ValueError(f"{name} does not say how large its images are; give channels and size, or use byol.encoders.wrap")
-    return channels, size
+    volume = bool(getattr(encoder.net if isinstance(encoder, Encoder) else encoder, "volume", False))
+    return decoder(features, channels, size, hidden=hidden, volume=volume)
 
 
 METHOD = Autoencoder

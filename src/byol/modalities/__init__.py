@@ -17,7 +17,7 @@ from byol import views
 from byol.data import Modality as Name
 from byol.data import Source, Statistics
 from byol.encoders import AnyInput
-from byol.modalities import images, recordings, sounds
+from byol.modalities import images, recordings, rgbd, sounds, volumes
 from byol.views.changes import Change, Take
 
 Raw = NDArray[np.generic]  # (H, W, C)
@@ -66,7 +66,7 @@ class Modality(Protocol):
         ...
 
 
-_ALL: Final[Mapping[Name, Modality]] = {"image": images, "recording": recordings, "sound": sounds}
+_ALL: Final[Mapping[Name, Modality]] = {"image": images, "recording": recordings, "sound": sounds, "rgbd": rgbd, "volume": volumes}
 
 
 def of(name: Name) -> Modality:

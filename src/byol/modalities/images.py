@@ -9,20 +9,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol import views
-from byol.data import Source, Statistics, statistics
+from byol.data import Source, Statistics, Unreadable, statistics
 from byol.encoders import AnyInput, Input
 from byol.views import Pipeline as Pipeline
-from byol.views import names as names
 from byol.views.changes import Change, Take
 
 Raw = NDArray[np.generic]
 
 
+def names() -> list[str]:
+    """Those of single images, and `visits` of two that were made at different times."""
+    return [*views.names(), views.visits.NAME]
+
+
 def plan(
     name: str, source: Source, size: int, *, takes: Sequence[Take] | None, compiled: bool | None, changes: Mapping[str, Change]
-) -> views.ViewPlan:
+) -> views.Plan:
     """The named plan for images of so many channels."""
-    return views.load(name, size=size, channels=source.channels, compiled=compiled, takes=takes, **changes)  # type: ignore[arg-type]
+    if name != views.visits.NAME:
+        return views.load(name, size=size, channels=source.channels, compiled=compiled, takes=takes, **changes)  # type: ignore[arg-type]
+    if source.groups is None or source.times is None:
+        raise ValueError(
+            f"the views {name} need to know whose {source.words.many} are and when they were made, and {source.spec} does not say it; "
+            "name files SUBJECT/DATE, or give a list with the columns path, subject and date"
+        )
+    return views.visits.load(
+        source.groups, source.times, size=size, channels=source.channels, compiled=compiled, takes=takes, **changes
+    )  # fmt: skip
 
 
 def measured(source: Source) -> Statistics:
@@ -32,7 +45,9 @@ def measured(source: Source) -> Statistics:
 
 def input_of(plan: views.Plan, source: Source, size: int, stats: Statistics) -> Input:
     """An image as the views show it, with the usual margin around the crop of evaluation, without enlarging what is smaller."""
-    resize = max(size, min(int(min(stats.height, stats.width)), round(size * 256 / 224)))
+    # Visits are seen whole; a crop of each is followed by a margin at evaluation.
+    whole = isinstance(plan, views.VisitViews) and plan.pipelines[0].min_area == 1
+    resize = size if whole else max(size, min(int(min(stats.height, stats.width)), round(size * 256 / 224)))
     return Input(
         channels=source.channels, size=size, mean=stats.mean, std=stats.std, low=float(stats.low), high=float(stats.high), resize=resize
     )
@@ -50,9 +65,24 @@ def visible(raw: Raw, input: AnyInput | None) -> Raw:
 
 def seen(plan: views.Plan, source: Source, raws: Sequence[Raw], ids: Tensor, seed: int, epoch: int, input: AnyInput) -> Tensor:
     """(V, B, C, S, S): what the networks see, before it is normalised."""
-    assert isinstance(plan, views.ViewPlan)
     assert isinstance(input, Input)
+    if isinstance(plan, views.VisitViews):
+        own = dict(zip(ids.tolist(), raws, strict=True))
+        return plan.images(
+            [[_other(source, i, own) for i in of] for of in plan.partners(ids, seed, epoch).tolist()], ids, seed, epoch, input
+        )
+    assert isinstance(plan, views.ViewPlan)
     return plan.images(plan.host(raws, ids, seed, epoch), ids, seed, epoch, input)
+
+
+def _other(source: Source, index: int, own: dict[int, Raw]) -> Raw:
+    """A sample that may be one of these; where it cannot be read, some one of these."""
+    if index not in own:
+        try:
+            return source.read(index)
+        except Unreadable:
+            return next(iter(own.values()))
+    return own[index]
 
 
 def note(source: Source) -> str:

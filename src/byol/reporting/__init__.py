@@ -12,6 +12,7 @@ from pathlib import Path
 from byol.files import write_text
 from byol.reporting.clips import Clips
 from byol.reporting.curves import curves, legend, timeline
+from byol.reporting.exhibits import exhibits, has_exhibits
 from byol.reporting.gallery import atlas, drawn_before, neighbours, views
 from byol.reporting.html import Markup, command, join, missing, tag
 from byol.reporting.look import Missing, Progress, look, sample, views_of
@@ -94,6 +95,7 @@ def _parts(run: Run, extent: Extent, progress: Progress) -> list[tuple[str, str,
     seen = _pictures(run, extent, progress)
     return [
         ("worth", "What the features are worth", worth(run)),
+        *([("exhibits", f"What {run.settings.get('method')} shows", _exhibits(run))] if has_exhibits(run) else []),
         ("neighbours", f"What {'sounds' if run.words.one == 'sound' else 'looks'} alike to the network", seen["neighbours"]),
         ("map", "Map of the features", seen["map"]),
         ("health", "Health", timeline(run)),
@@ -103,6 +105,14 @@ def _parts(run: Run, extent: Extent, progress: Progress) -> list[tuple[str, str,
         ("data", "Data", data(run)),
         ("repeat", "Do it again", repeat(run)),
     ]
+
+
+def _exhibits(run: Run) -> Markup:
+    """The method's own pictures; where they cannot be made, a sentence says why."""
+    try:
+        return exhibits(run)
+    except Missing as why:
+        return missing(why.sentence, why.cure)
 
 
 def _pictures(run: Run, extent: Extent, progress: Progress) -> dict[str, Markup]:

@@ -70,7 +70,7 @@ class DenseResult:
         return next((s for s in self.scores if s.mode == mode and is_baseline(s.name)), None)
 
 
-def dense_results(run: Run) -> list[DenseResult]:
+def results(run: Run) -> list[DenseResult]:
     """Those of a run; what cannot be understood is left out."""
     return [r for e in run.evaluations if (r := _result(e)) is not None]
 
@@ -97,14 +97,14 @@ def _score(fields: dict[str, object]) -> DenseScore | None:
     return DenseScore(str(fields.get("name", "encoder")), str(fields.get("mode", "")), metrics) if metrics else None
 
 
-def dense_worth(run: Run) -> Markup:
+def worth(run: Run) -> Markup:
     """All of them; nothing where there are none."""
-    return join(_protocol(r) for r in dense_results(run))
+    return join(_protocol(r) for r in results(run))
 
 
-def dense_sentence(run: Run) -> str:
+def sentence(run: Run) -> str:
     """E.g. 'Segmentation, frozen: mIoU 63.3 %, 24.9 points over random weights'; nothing where there are none."""
-    for r in dense_results(run):
+    for r in results(run):
         score, metric = r.own(r.modes[0]), r.metrics[0]
         value = score.mean(metric) if score else None
         if value is not None:
@@ -172,9 +172,9 @@ def _published(r: DenseResult) -> Markup:
     return tag("p", text, class_="note published")
 
 
-def dense_side_by_side(runs: Sequence[Run]) -> Markup:
+def side_by_side(runs: Sequence[Run]) -> Markup:
     """A table for every protocol on every data set, a column for each run: what stands in one row was measured in one way."""
-    found = {r.path: {x.conditions: x for x in dense_results(r)} for r in runs}
+    found = {r.path: {x.conditions: x for x in results(r)} for r in runs}
     conditions = list(dict.fromkeys(c for r in runs for c in found[r.path]))
     return join(_same_way(runs, [found[r.path].get(c) for r in runs]) for c in conditions)
 

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from byol.dense import names as dense_names
+from byol import families
 from byol.reporting.html import Markup, copyable, duration, join, missing, number, table, tag
 from byol.reporting.run import Run, listing, mapping, real
 
@@ -137,8 +137,8 @@ def _evaluations(run: Run) -> list[str]:
     for e in run.evaluations:
         asked = mapping(e.get("asked"))
         word = str(asked.get("protocol") or e.get("protocol", ""))
-        dense = word.partition(":")[0] in dense_names()  # not in one command with the others
-        protocols.setdefault((*_options(asked, run.spec), dense), []).append(word)
+        task = word.partition(":")[0] in families.names()  # not in one command with the others
+        protocols.setdefault((*_options(asked, run.spec), task), []).append(word)
     return [f"{run.says('evaluate', spec)} --protocol {shlex.join(names)}{options}" for (spec, options, _), names in protocols.items()]
 
 

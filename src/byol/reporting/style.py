@@ -122,6 +122,14 @@ img{display:block;width:100%;border-radius:4px;aspect-ratio:1;background:var(--f
 img.drawn{width:auto;max-width:100%;aspect-ratio:auto}
 .views{display:grid;grid-template-columns:repeat(var(--columns),minmax(84px,132px));gap:8px;min-width:max-content}
 .views .column{font-size:12.5px;color:var(--soft)}
+.clouds{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,220px),1fr));gap:8px;max-width:1072px;margin-top:8px}
+.matches{margin:8px 0 26px}
+.matches svg{display:block}
+.matches>svg{width:100%;max-width:720px;height:auto;border-radius:4px}
+.match{stroke-width:1.4;vector-effect:non-scaling-stroke}
+.match.right{stroke:var(--k0)}
+.match.wrong{stroke:var(--k1);stroke-dasharray:4 3}
+h4{font-size:14px;font-weight:650;margin:22px 0 0;overflow-wrap:anywhere}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,500px),1fr));gap:24px 32px;margin-top:14px}
 .card{display:grid;grid-template-columns:minmax(64px,96px) 1fr;gap:14px;break-inside:avoid;min-width:0}
 .card figcaption{

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from byol.reporting import tasks
 from byol.reporting.curves import stretches
-from byol.reporting.dense import dense_sentence
 from byol.reporting.html import number, percent, share
 from byol.reporting.run import Run
 from byol.reporting.scores import differ, finding
@@ -64,7 +64,7 @@ def mood(run: Run) -> Mood:
 def headline(run: Run) -> str:
     """E.g. 'Healthy. 63.3 % with 10 % of the labels, 24.9 points over the best baseline.'"""
     found, said = finding(run), verdict(run)
-    measured = found.sentence() if found else dense_sentence(run)
+    measured = found.sentence() if found else tasks.sentence(run)
     worth = f"{measured}." if measured else "Not evaluated yet." if run.finished and said.mood != "bad" else ""
     return f"{said.health}. {worth}".strip()
 
@@ -74,7 +74,7 @@ def comparison(runs: Sequence[Run]) -> str:
     many = f"{len(runs)} runs"
     found = [(f, r) for r in runs if (f := finding(r)) is not None]
     if not found:
-        seen = any(dense_sentence(r) for r in runs)
+        seen = any(tasks.there(r) for r in runs)
         return f"{many}, {_tally(runs)}. {'None is evaluated by class labels.' if seen else 'None is evaluated yet.'}"
     if len({(f.result.conditions, f.score.labels) for f, _ in found}) > 1:
         return f"{many}, {_tally(runs)}. They were not evaluated in the same way, so no run is called the best."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from byol.evaluation.intervals import deviation
-from byol.reporting.dense import dense_results, dense_side_by_side, dense_worth
+from byol.reporting import tasks
 from byol.reporting.html import Markup, join, missing, percent, share, short, table, tag
 from byol.reporting.run import Run
 from byol.reporting.scales import linear_ticks
@@ -17,10 +17,10 @@ _SPAN = (2.0, WIDTH - 62.0)  # bars; the rest is for the number at their end
 
 def worth(run: Run) -> Markup:
     """All evaluations of one run, or how to make one."""
-    found, dense = results(run), dense_worth(run)
-    if not found and not dense:
+    found, others = results(run), tasks.worth(run)
+    if not found and not others:
         return _not_yet(run)
-    return join([*(_protocol(r, run) for r in found), dense])
+    return join([*(_protocol(r, run) for r in found), others])
 
 
 def _not_yet(run: Run) -> Markup:
@@ -141,9 +141,9 @@ def side_by_side(runs: Sequence[Run]) -> Markup:
     """A table for every protocol on every split, a column for each run: what stands in one row was measured in one way."""
     found = {r.path: {x.conditions: x for x in results(r)} for r in runs}
     conditions = list(dict.fromkeys(c for r in runs for c in found[r.path]))
-    absent = [_not_yet_named(r) for r in runs if not found[r.path] and not dense_results(r)]
+    absent = [_not_yet_named(r) for r in runs if not found[r.path] and not tasks.there(r)]
     same = (_same_way(runs, [found[r.path].get(c) for r in runs]) for c in conditions)
-    return join([*same, dense_side_by_side(runs), *absent])
+    return join([*same, tasks.side_by_side(runs), *absent])
 
 
 def _same_way(runs: Sequence[Run], measured: Sequence[Result | None]) -> Markup:

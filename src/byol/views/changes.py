@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 Change = float | str | tuple[float, float] | None
-Take = tuple[int, bool]  # which pipeline, and whether mild
 P = TypeVar("P")  # the pipeline of a kind of data: a frozen dataclass of numbers, pairs of numbers, words and switches
+
+
+class Take(NamedTuple):
+    """A view that is wanted."""
+
+    of: int  # which pipeline
+    mild: bool = False
+    local: bool = False
+
+
 _ONE: Final = re.compile(r"view(\d{1,4})\.(.*)")  # a setting of one view alone: view2.blur
 
 
 def arranged(
-    plan: str, pipelines: tuple[P, ...], takes: Sequence[Take] | None, mild: Mapping[str, Change], changes: Mapping[str, Change]
+    plan: str,
+    pipelines: tuple[P, ...],
+    takes: Sequence[Take] | None,
+    mild: Mapping[str, Change],
+    changes: Mapping[str, Change],
+    local: Callable[[P], Mapping[str, Change]] = lambda p: {},
 ) -> tuple[P, ...]:
     """The plan's pipelines with what is changed in all of them, or the views `takes` of these; then what is changed in one alone.
 
-    `mild`: what is different in a view that is to be mild. Unknown names and values out of range are a ValueError.
+    `mild`: what is different in a view that is to be mild, `local`: in one of a small part. Unknown names and values out of range are a
+    ValueError.
     """
     alone = {key: change for key, change in changes.items() if _ONE.fullmatch(key)}
     found = tuple(changed(p, {k: c for k, c in changes.items() if k not in alone}) for p in pipelines)
     if takes is not None:
-        found = tuple(changed(found[of % len(found)], mild if is_mild else {}) for of, is_mild in takes)
+        wanted = [(found[take.of % len(found)], take) for take in (Take(*take) for take in takes)]
+        found = tuple(changed(p, {**(mild if take.mild else {}), **(local(p) if take.local else {})}) for p, take in wanted)
     own: list[dict[str, Change]] = [{} for _ in found]
     for key, change in alone.items():
         number, _, name = key.removeprefix("view").partition(".")

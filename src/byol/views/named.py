@@ -17,6 +17,7 @@ _MILD = {"min_area": 0.8, "max_area": 1.0, "jitter": 0.0, "gray": 0.0, "blur": 0
 _BYOL = (Pipeline(blur=1.0, solarize=0.0), Pipeline(blur=0.1, solarize=0.2))
 _SMALL = (Pipeline(blur=0.0, solarize=0.0), Pipeline(blur=0.0, solarize=0.2))
 _CROP = Pipeline(jitter=0.0, gray=0.0, blur=0.0, solarize=0.0)
+_LOCAL_AREA = 0.05  # of the image's area, smallest local crop: SwAV's and DINO's
 _PLANS: dict[str, tuple[Dialect, tuple[Pipeline, ...]]] = {
     "paper": ("paper", _BYOL),
     "torchvision": ("torchvision", _BYOL),
@@ -63,7 +64,8 @@ def load(
 
     `color`: "rgb" for red, green and blue (the default with 3 channels), "channels" for any other (see `describe`).
     `takes`: which views, as (pipeline, whether mild), where the plan's own are not the ones that are wanted; a plan of fewer
-    pipelines begins again. A mild view is a crop of 80 % of the area or more, flipped as ever.
+    pipelines begins again. A mild view is a crop of 80 % of the area or more, flipped as ever. A local one is a crop of 5 % of the area
+    up to where the others begin, 3/7 as wide and high in pixels, blurred at most half of the time and never solarized.
     `compiled`: whether views on a CPU are made by numba, the same to 1e-5 and faster; by default where it is installed.
     A probability may be True or False. Unknown names and values out of range are a ValueError.
     """
@@ -80,6 +82,12 @@ def load(
         size=size,
         channels=channels,
         color=color or ("rgb" if channels == 3 else "channels"),
-        pipelines=arranged(name, pipelines, takes, _MILD, changes),
+        pipelines=arranged(name, pipelines, takes, _MILD, changes, lambda p: _local(p, size)),
         compiled=has_numba() if compiled is None else compiled,
     )
+
+
+def _local(p: Pipeline, size: int) -> dict[str, Change]:
+    """What is different in a view of a small part: as DINO has it (Caron et al. 2021), 96 px beside 224; with SwAV's blur also SwAV's."""
+    pixels = max(1, 2 * round(size * 3 / 14))
+    return {"pixels": pixels, "min_area": min(_LOCAL_AREA, p.min_area), "max_area": p.min_area, "blur": min(0.5, p.blur), "solarize": 0.0}

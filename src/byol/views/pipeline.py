@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class Pipeline:
     """One view's distribution; the defaults are what T and T' of the paper share (appendix B)."""
 
+    pixels: int | None = None  # height and width of the view; none: those of the plan
     min_area: float = 0.08  # of the image's area, smallest crop
     max_area: float = 1.0  # of the image's area, largest crop
     aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of a crop, log-uniform
@@ -23,6 +24,7 @@ class Pipeline:
     sigma: tuple[float, float] = (0.1, 2.0)  # pixels, width of the blur, uniform
     kernel: int | None = None  # taps of the blur; none: the rule 2 int((size / 10) / 2) + 1
     solarize: float  # probability of turning values from 0.5 up into 1 - value
+    apart: tuple[int, int] = (0, 0)  # days to the other sample of its series that is seen beside it; 0 as the second: no end
 
     def __post_init__(self) -> None:
         for name in ("flip", "jitter", "gray", "blur", "solarize"):
@@ -32,10 +34,14 @@ class Pipeline:
         self._within("hue", 0, 0.5, "a strength in turns")
         if not 0 < self.min_area <= self.max_area <= 1:
             raise ValueError(f"min_area {self.min_area} and max_area {self.max_area} are no range of areas; give 0 < min <= max <= 1")
+        if self.apart != (0, 0) and (self.apart[0] < 1 or 0 < self.apart[1] < self.apart[0] or self.apart[1] < 0):
+            raise ValueError(f"apart {self.apart} is no range of days; give 1 or more, and then as much or more (0: no end)")
         for name in ("aspect", "sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name} {low}, {high} is no range; give two numbers with 0 < first <= second")
+        if self.pixels is not None and self.pixels < 1:
+            raise ValueError(f"pixels {self.pixels} is no size of a view; give 1 or more, or none for that of the plan")
         if self.kernel is not None and (self.kernel < 1 or self.kernel % 2 == 0):
             raise ValueError(f"kernel {self.kernel} has no middle tap; give an odd number, or none for the rule of the released code")
 

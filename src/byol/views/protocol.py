@@ -42,8 +42,13 @@ class MemoryPlan(Plan, Protocol):
         ...
 
 
+@runtime_checkable
 class HostPlan(Plan, Protocol):
-    """One for samples that are read as they are needed: cut on the host, changed on the device."""
+    """One for samples that are read as they are needed: cut on the host, changed on the device.
+
+    Its views are all of the sample that is asked for, unless it has `partners(ids, seed, epoch)`: (B,) -> (V, B), the samples that
+    they are of (`byol.data.PairPlan`).
+    """
 
     def boxes(self, sizes: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
         """(B, 2) heights and widths, (B,) ids -> (B, V, 4) top, left, height, width of every crop."""
@@ -54,9 +59,9 @@ class HostPlan(Plan, Protocol):
         ...
 
     def cut(self, image: NDArray[np.generic], boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """(H, W, C), (V, 4) boxes, the height and width that they are meant for -> (V, C, S, S)."""
+        """(H, W, C), (V, 4) boxes, the height and width that they are meant for -> (W, C, S, S), W = V unless small views share some."""
         ...
 
     def device(self, crops: Tensor, ids: Tensor, seed: int, epoch: int, input: Input) -> tuple[Tensor, ...]:
-        """(V, B, C, S, S) raw crops on any device, (B,) ids on the CPU -> V views (B, C, S, S), float32, normalised."""
+        """(W, B, C, S, S) raw crops on any device, (B,) ids on the CPU -> V views (B, C, S, S), float32, normalised."""
         ...

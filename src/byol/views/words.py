@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -10,20 +11,28 @@ if TYPE_CHECKING:
     from byol.views.pipeline import Pipeline
     from byol.views.plan import ViewPlan
 
-_COLUMNS = 72  # so that a caller can indent by 8
+COLUMNS = 72  # so that a caller can indent by 8
 
 
 def describe(plan: ViewPlan) -> list[str]:
     """One header, what each view does, and what stands for the colour ops where the channels are not red, green and blue."""
     texts = [_header(plan)]
-    alike = len(set(plan.pipelines)) == 1
-    for number, pipeline in enumerate(plan.pipelines[:1] if alike else plan.pipelines, start=1):
-        texts.append(f"{who(len(plan.pipelines)) if alike else f'view {number}'}: " + "; ".join(_ops(plan, pipeline)))
+    first = 1
+    for pipeline, alike in ((p, len(list(group))) for p, group in groupby(plan.pipelines)):
+        last = first + alike - 1
+        whom = who(alike) if alike == len(plan.pipelines) else f"view {first}" if alike == 1 else f"views {first} to {last}"
+        texts.append(f"{whom}: " + "; ".join(_ops(plan, pipeline)))
+        first = last + 1
     if plan.color == "channels" and any(p.jitter or p.gray for p in plan.pipelines):
         texts.append(_replaced(plan))
     # A percent sign stays with its number.
-    lines = [line for text in texts for line in wrap(text.replace(" %", "\xa0%"), _COLUMNS, subsequent_indent="  ")]
+    lines = [line for text in texts for line in wrap(text.replace(" %", "\xa0%"), COLUMNS, subsequent_indent="  ")]
     return [line.replace("\xa0", " ") for line in lines]
+
+
+def changes_of(plan: ViewPlan) -> str:
+    """What is done to the first view, in words."""
+    return "; ".join(_ops(plan, plan.pipelines[0]))
 
 
 def who(views: int) -> str:
@@ -44,6 +53,8 @@ def _header(plan: ViewPlan) -> str:
 
 def _ops(plan: ViewPlan, p: Pipeline) -> Iterator[str]:
     low, high = p.aspect
+    if p.pixels:
+        yield f"{p.pixels}x{p.pixels} px"
     yield f"crop {_percent(p.min_area)} to {_percent(p.max_area)} of the area, aspect {low:.3g} to {high:.3g}"
     if p.flip:
         yield f"flip {_percent(p.flip)}"
