@@ -4,7 +4,7 @@ import os
 # inherited by the programs that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import pytest  # noqa: E402 - after the line above
+import pytest
 
 
 @pytest.fixture(autouse=True)
