@@ -4,7 +4,7 @@
     python benchmarks/pages.py --check    # exits 1 and names what is not as it would be written
 
 The paragraphs of a method's docstring that begin with "Expect" and "Use it" are what the table says of published numbers and of when to
-use it. Passes are counted on a small network with the method's default options (family.py); time and memory stand in
+use it. Passes are counted on a small network with the method's default options (`byol.ablation.cost`); time and memory stand in
 docs/methods/cost.json, which step_methods.py writes.
 """
 
@@ -20,9 +20,9 @@ import sys
 from pathlib import Path
 
 import torch
-from family import passes, small_net
 
 from byol import methods, recipes
+from byol.ablation.cost import passes, small_net
 from byol.optim import NORMALISATION
 
 FOLDER = Path(__file__).parent.parent / "docs" / "methods"
@@ -55,7 +55,7 @@ Published numbers are the papers', under their conditions; none has been reprodu
 """
 OUTRO = """
 Losses differ in scale, and with plain SGD the learning rate with them: a rate is for the loss that the method's page describes.
-`benchmarks/family.py` trains all methods on the same data, encoder and epochs and prints what they reach and what a step costs.
+`byol ablate methods DATA` trains all methods on the same data, encoder and epochs and prints what they reach and what a step costs.
 """
 
 

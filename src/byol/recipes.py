@@ -434,6 +434,11 @@ def kind_of(method: str) -> str:
     return str(_literals("MODALITY").get(method, ""))
 
 
+def published_as(method: str) -> str:
+    """The name of the method in published tables, `PUBLISHED` of its file; empty where it is in none."""
+    return str(_literals("PUBLISHED").get(method, ""))
+
+
 def resolve(request: Request, facts: Facts, method_config: type, view_options: type, view_names: list[str]) -> Plan:
     """The plan: the recipe's choices, what was asked over them, and what follows; every value keeps its reason."""
     fixed = {k: getattr(request, k) for k in ("epochs", "batch_size", "image_size", "accumulate")}

@@ -12,8 +12,9 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from byol import api, published
+from byol import api, methods, published
 from byol import run as runs
+from byol.ablation import cost
 from byol.ablation.asked import Asked, Shared, check, default_out, folder, meaning, request_of, settings_of, shared
 from byol.ablation.job import PROTOCOLS, Job, Onlooker, Silent, ended, score, work
 from byol.ablation.pool import Ended, Ready, at_once, gpus, places
@@ -78,30 +79,34 @@ def compare(
     onlooker = onlooker or Silent()
     study = load(asked.name)
     for value in asked.values:
-        check(study, asked.request, study.pairs(study.setting(value)))
+        check(study, asked.request, study.setting(value))
     devices = len(gpus(asked.request.device)) or 1
     jobs = devices if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"--jobs {jobs}: give 1 or more")
     common = shared(asked, out, progress, crowd=-(-jobs // devices))
     settings = settings_of(asked, study, common)
-    plans, twins, ready = _planned(asked, study, settings, common, out, jobs, progress)
+    plans, twins, unfit, ready = _planned(asked, study, settings, common, out, jobs, progress)
+    settings = [s for s in settings if s not in unfit]
     left = [r for r in ready if not r.job.done()]
     onlooker.planned(len(ready), len(left), min(jobs, max(1, len(left))), sum(r.plan.steps for r in left if not r.job.ended()))
     over = _one_by_one(left, onlooker, progress) if jobs == 1 else at_once(left, places(jobs, asked.request.device), onlooker)
     if over.signal is not None or (over.saved and jobs == 1):
         raise Interrupted(over.saved, over.signal)
+    findings = [_finding(study, s, out, asked.seeds, twins.get(s, "")) for s in settings]
     result = Ablation(
         name=asked.name,
         what=study.what,
         setup=_setup(plans[settings[0]], asked, common),
         seeds=asked.seeds,
-        findings=[_finding(study, s, out, asked.seeds, twins.get(s, "")) for s in settings],
+        findings=sorted(findings, key=Finding.rank) if study.of_methods else findings,
         baselines=_baselines(out / folder(settings[0]) / "seed-0"),
         out=str(out),
         untrained=published.value(study.table, "untrained", method="Random init"),
         note=study.note,
         failed=over.failed,
+        unfit=unfit,
+        of_methods=study.of_methods,
     )
     runs.write_json(out / "results.json", result.to_json())
     write_text(out / "results.svg", result.svg() + "\n")
@@ -110,8 +115,8 @@ def compare(
 
 def _planned(
     asked: Asked, study: Study, settings: Sequence[str], common: Shared, out: Path, jobs: int, progress: Progress
-) -> tuple[dict[str, Plan], dict[str, str], list[Ready]]:
-    """(the plan of each setting, settings that come to the same as another, every run that is to be); nothing is trained yet."""
+) -> tuple[dict[str, Plan], dict[str, str], dict[str, str], list[Ready]]:
+    """(plan of each setting, those that come to the same as another, why others cannot be, every run to be); nothing is trained yet."""
 
     @cache
     def seen() -> Look:  # once for all runs, and not at all where every run has begun
@@ -124,16 +129,27 @@ def _planned(
 
     plans: dict[str, Plan] = {}
     twins: dict[str, str] = {}
+    unfit: dict[str, str] = {}
     first: dict[str, str] = {}  # what a setting comes to here -> the first one that does
     for setting in settings:
-        run, session = out / folder(setting) / "seed-0", session_of(setting, 0)
+        run = out / folder(setting) / "seed-0"
+        try:
+            session = session_of(setting, 0)
+        except ValueError as error:  # such as grey images, for a method that compares colours
+            if not study.of_methods or setting in asked.values:
+                raise
+            unfit[setting] = str(error)
+            continue
         plans[setting] = session.plan if session else runs.read_plan(run)
         same = first.setdefault(meaning(run, session), setting)
         if same != setting:
             twins[setting] = same
+    if not plans:
+        raise ValueError(f"none of the methods fits {asked.request.data}: {next(iter(unfit.values()))}")
     ready = []
+    begin_with = next(iter(plans))
     for seed in range(asked.seeds):  # all settings with one seed first: a whole table is there early
-        for setting in (s for s in settings if s not in twins):
+        for setting in (s for s in plans if s not in twins):
             job = Job(
                 name=f"{setting}, seed {seed}",
                 run=str(out / folder(setting) / f"seed-{seed}"),
@@ -141,10 +157,10 @@ def _planned(
                 test=asked.test,
                 limit=common.request.limit,
                 device=common.request.device,
-                baselines=setting == settings[0] and seed == 0,
+                baselines=setting == begin_with and seed == 0,
             )
             ready.append(Ready(job, plans[setting], lambda setting=setting, seed=seed: session_of(setting, seed)))  # type: ignore[misc]
-    return plans, twins, ready
+    return plans, twins, unfit, ready
 
 
 def _one_by_one(ready: Sequence[Ready], onlooker: Onlooker, progress: Progress) -> Ended:
@@ -173,7 +189,10 @@ def _finding(study: Study, setting: str, out: Path, seeds: int, same_as: str) ->
     ran = [out / folder(setting) / f"seed-{seed}" for seed in range(seeds)]
     scores = {p: [e for run in ran if (e := score(run, p))] for p in PROTOCOLS}
     own = {p: [s.top1 for e in found for s in e.scores if not s.baseline] for p, found in scores.items()}
-    last = [records[-1] for run in ran if (run / "plan.json").exists() and (records := read_run(run).records)]
+    read = [read_run(run) for run in ran if (run / "plan.json").exists()]
+    last = [r.records[-1] for r in read if r.records]
+    plans = [runs.read_plan(run) for run in ran if (run / "plan.json").exists()]
+    times = [t for plan, r in zip(plans, read, strict=True) for t in cost.milliseconds(plan, r.records)]
     return Finding(
         setting=setting,
         knn=own["knn"],
@@ -182,6 +201,10 @@ def _finding(study: Study, setting: str, out: Path, seeds: int, same_as: str) ->
         health=[r.verdict for r in last],
         positive_cosine=[v for r in last if (v := r.values.get("positive_cosine")) is not None],
         negative_cosine=[v for r in last if (v := r.values.get("negative_cosine")) is not None],
+        rank_of_projections=[v for r in last if (v := r.values.get("rank")) is not None],
+        milliseconds=cost.median(times),
+        passes=cost.passes(plans[0].settings.method, **plans[0].method) if study.of_methods and plans else None,
+        supervised="labels" in methods.rows_of(methods.load(plans[0].settings.method)) if plans else False,
         published=row,
         published_cosines=cosines,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from byol import methods, modalities, stored
+from byol import methods, modalities, recipes, stored
 from byol import run as runs
 from byol.ablation.studies import STUDIES, Study, load
 from byol.config import Plan, Request, Settings, parse_assignments
@@ -42,6 +42,7 @@ class Shared:
     request: Request
     an_update: int  # images
     encoder: str = ""  # its name, which a setting may add a suffix to
+    modality: str = "image"  # of the data
 
 
 def default_out(asked: Asked) -> Path:
@@ -55,9 +56,10 @@ def folder(setting: str) -> str:
     return re.sub(r"[^\w=.]+", "-", setting).strip("-.") or "setting"
 
 
-def check(study: Study, request: Request, pairs: tuple[str, ...]) -> None:
+def check(study: Study, request: Request, setting: str) -> None:
     """ValueError for a setting that no run can have, before the data is read."""
-    config = methods.load(request.method).Config  # type: ignore[attr-defined]
+    changed = study.changes(setting, replace(request, set=()))
+    pairs, config = changed.set, methods.load(changed.method).Config  # type: ignore[attr-defined]
     kinds: tuple[Modality, ...] = get_args(Modality) if study.modality is None else (study.modality,)
     wrong: list[ValueError] = []
     for kind in kinds:
@@ -104,7 +106,10 @@ def shared(asked: Asked, out: Path, progress: Progress, *, crowd: int = 1) -> Sh
     layout = f"channels_last={str(s.channels_last).lower()}"
     fixed = (layout, *session.request.set)
     request = replace(session.request, epochs=s.epochs, minutes=None, precision=s.precision, set=fixed)
-    found = Shared(request=request, an_update=s.batch_size * s.accumulate, encoder=s.encoder)
+    if load(asked.name).of_methods:  # what BYOL's recipe chooses for the data holds for all
+        size = s.image_size if session.source.modality == "image" else request.image_size
+        request = replace(request, encoder=s.encoder, batch_size=s.batch_size, accumulate=s.accumulate, image_size=size)
+    found = Shared(request=request, an_update=s.batch_size * s.accumulate, encoder=s.encoder, modality=session.source.modality)
     out.mkdir(parents=True, exist_ok=True)
     runs.write_json(path, {"asked": kept, "shared": dataclasses.asdict(found)})
     return found
@@ -117,12 +122,15 @@ def settings_of(asked: Asked, study: Study, common: Shared) -> list[str]:
     if study.name == "batch_size":
         sizes = [common.an_update >> k for k in range(_MOST) if not common.an_update % (1 << k)]
         return [f"batch_size={size}" for size in sizes if size >= _FEWEST]
+    if study.of_methods:
+        return [name for name in study.values if recipes.kind_of(name) in ("", common.modality)]
     return list(study.values)
 
 
 def request_of(study: Study, setting: str, seed: int, common: Shared) -> Request:
     """What is asked of one run: the setting goes over everything else."""
-    pairs = tuple(p.replace("encoder=+", f"encoder={common.encoder}+") for p in study.pairs(setting))
+    changed = study.changes(setting, replace(common.request, set=()))
+    pairs = tuple(p.replace("encoder=+", f"encoder={common.encoder}+") for p in changed.set)
     size = next((int(p.partition("=")[2]) for p in pairs if p.startswith("batch_size=")), None) if study.name == "batch_size" else None
     if size is not None:  # as many images an update as in all other runs
         if size < 1 or common.an_update % size:
@@ -130,7 +138,7 @@ def request_of(study: Study, setting: str, seed: int, common: Shared) -> Request
                 f"--values {size}: the {common.an_update} images of an update are no multiple of it; give one that divides them"
             )
         pairs += (f"accumulate={common.an_update // size}",)
-    return replace(common.request, seed=common.request.seed + seed, set=(*common.request.set, *pairs))
+    return replace(changed, seed=common.request.seed + seed, set=(*common.request.set, *pairs))
 
 
 def meaning(run: Path, session: Session | None) -> str:

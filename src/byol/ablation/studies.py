@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
-from byol import published
+from byol import methods, published, recipes
+from byol.config import Request
 from byol.data import Modality
 from byol.published import Row
 
@@ -15,7 +16,7 @@ from byol.published import Row
 class Study:
     """One ablation. A setting is pairs as `byol train --set` takes them, with a space between, or a word of `words`.
 
-    `encoder=+gn` is a suffix of the encoder that all runs have in common.
+    `method=NAME` is another method; `encoder=+gn` is a suffix of the encoder that all runs have in common.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Study:
     theirs: dict[str, str] = field(default_factory=dict)  # settings -> the method they were published for, where it is another
     note: str = ""  # what is otherwise than in the paper
     modality: Modality | None = None  # the kind of data that it is of; None: any
+    of_methods: bool = False  # its settings are methods, which differ in cost: ranked by what they reach, those that do not fit left out
 
     @property
     def key(self) -> str | None:
@@ -36,11 +38,18 @@ class Study:
     @property
     def table(self) -> str:
         """The published one."""
-        return "sound-ablation" if self.modality == "sound" else self.name
+        return "linear" if self.of_methods else "sound-ablation" if self.modality == "sound" else self.name
 
     def pairs(self, value: str) -> tuple[str, ...]:
         """The settings of a run, as `--set` takes them."""
         return (*self.base, *self.words.get(value, value).split())
+
+    def changes(self, value: str, request: Request) -> Request:
+        """What is asked of a run of this setting, which goes over everything else."""
+        pairs = self.pairs(value)
+        method = [p.partition("=")[2] for p in pairs if p.startswith("method=")]
+        others = tuple(p for p in pairs if not p.startswith("method="))
+        return replace(request, method=method[-1] if method else request.method, set=(*request.set, *others))
 
     def setting(self, text: str) -> str:
         """A value as the user wrote it -> as the study has it: 0.9 -> tau_base=0.9; ValueError for what is none."""
@@ -48,13 +57,17 @@ class Study:
             return text
         if self.key and "=" not in text and " " not in text:
             return f"{self.key}={text}"
-        if text and all("=" in pair for pair in text.split()):
+        if text and all("=" in pair for pair in text.split()) and ("method=" in text) >= self.of_methods:
             return " ".join(text.split())
         known = ", ".join(repr(v) for v in self.values)
-        raise ValueError(f"--values {text}: no setting of {self.name}; give KEY=VALUE, or one of {known}")
+        raise ValueError(f"--values {text}: no setting of {self.name}; give {'method=NAME ' * self.of_methods}KEY=VALUE, or one of {known}")
 
     def published(self, value: str) -> Row | None:
         """What was published for this setting, top-1; None where nothing was."""
+        if self.of_methods:
+            (name,) = (p.partition("=")[2] for p in self.pairs(value) if p.startswith("method="))
+            called = recipes.published_as(name)
+            return published.of_method(called) if called and value in self.words else None
         if self.modality == "sound":
             return published.value(self.table, value, method="BYOL-A", data="mean of 6 tasks")
         return published.value(self.table, value, method=self.theirs.get(value, "BYOL"))
@@ -120,6 +133,13 @@ _ENCODER_NORMS = {
 STUDIES: dict[str, Study] = {
     s.name: s
     for s in (
+        Study(
+            name="methods",
+            what="every method with its own values of the recipe, all else the same",
+            values=tuple(methods.names()),
+            words={name: f"method={name}" for name in methods.names()},
+            of_methods=True,
+        ),
         Study(
             name="batch_size",
             what="images a forward pass; gradients are accumulated, so that an update sees as many as before",

@@ -24,11 +24,19 @@ class Finding:
     linear: list[float] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)  # of every seed: "finished", or "not finite"
     health: list[str] = field(default_factory=list)  # of every seed: the last verdict
+    rank_of_projections: list[float] = field(default_factory=list)  # effective, of every run, at the end of its log
+    milliseconds: float | None = None  # of an update: the median over the logs of its runs
+    passes: dict[str, float] | None = None  # of methods: batches through an encoder in an update, as `byol.ablation.cost` counts them
+    supervised: bool = False  # it saw the labels
     same_as: str = ""  # another setting that comes to the same here
     positive_cosine: list[float] = field(default_factory=list)  # of projections, as each run logged them last: two views of one image
     negative_cosine: list[float] = field(default_factory=list)  # and views of different images
     published: Row | None = None
     published_cosines: tuple[float, float] | None = None
+
+    def rank(self) -> float:
+        """What a table of methods is ordered by: the best linear score first, what has none last."""
+        return -sum(self.linear) / len(self.linear) if self.linear else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,8 @@ class Ablation:
     untrained: Row | None = None  # what was published for the untrained network
     note: str = ""  # what is otherwise than in the paper
     failed: dict[str, str] = field(default_factory=dict)  # runs that died, by their name -> why
+    unfit: dict[str, str] = field(default_factory=dict)  # methods that these data or this encoder cannot have -> why
+    of_methods: bool = False  # the settings are methods, best first, and differ in cost
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values."""
@@ -55,9 +65,9 @@ class Ablation:
         found = [f.setting for f in self.findings]
         width = min(_LONGEST, max(map(len, [*found, *self.baselines]))) + 2
         out = wrap(f"{self.name} ({self.what}): {self.setup}; top-1 %", WIDTH, subsequent_indent="    ")
-        out.append(f"  {'':<{width}}{'kNN':<13}{'linear':<13}published")
+        out.append(f"  {'':<{width}}{'kNN':<13}{'linear':<13}published{'    ms   passes' * self.of_methods}")
         for f in self.findings:
-            out += _row(f.setting, width, *_cells(f))
+            out += _row(f.setting, width, *_cells(f), cost=_cost(f) if self.of_methods else "")
         for name, (knn, linear) in self.baselines.items():
             beside = f"{self.untrained.value:g}" if self.untrained and name.startswith("random ") else ""
             out += _row(name, width, f"{100 * knn:.1f}", f"{100 * linear:.1f}", beside)
@@ -85,11 +95,39 @@ class Ablation:
         """What the numbers are, and what is not to be compared."""
         notes = [f"+- deviation over {self.seeds} seeds"] if self.seeds > 1 else ["one seed: no deviation is known"]
         notes += [f"{f.setting}: collapsed in {n} of {len(f.health)} runs" for f in self.findings if (n := f.health.count("COLLAPSED"))]
+        notes += [f"{name} is left out: {why}" for name, why in self.unfit.items()]
         notes += [f"{name} failed: {why}" for name, why in self.failed.items()]
+        if self.of_methods:
+            notes += self._of_methods()
         rows = [f.published for f in self.findings if f.published is not None]
-        sources = dict.fromkeys(f"{r.source}: {r.network}, {r.epochs} epochs of {r.trained_on}, {r.protocol}" for r in rows)
         notes += [self.note] if self.note else []
+        if self.of_methods:
+            beside = "published: linear on ImageNet with a ResNet-50, epochs and protocol of each as in results.json; not measured here"
+            return [*notes, f"{beside}; compare the order of the rows, not the values"]
+        sources = dict.fromkeys(f"{r.source}: {r.network}, {r.epochs} epochs of {r.trained_on}, {r.protocol}" for r in rows)
         return notes + [f"published, not measured here: {s}; compare the order of the rows, not the values" for s in sources]
+
+    def _of_methods(self) -> list[str]:
+        """What has to be known to read a table of methods."""
+        notes = [
+            f"{f.setting}: health {w} in {n} of {len(f.health)} runs" for f in self.findings for w in ("WARN",) if (n := f.health.count(w))
+        ]
+        notes += [f"{f.setting} learns from the labels, which the others do not see" for f in self.findings if f.supervised]
+        notes.append("ms: an update here, the median of the runs' logs; passes: batches through an encoder, online + target + backward")
+        return notes + self._order()
+
+    def _order(self) -> list[str]:
+        """How far the order of the methods is from the published one."""
+        from scipy.stats import rankdata, spearmanr  # half a second, which other commands need not wait
+
+        both = [f for f in self.findings if f.linear and f.published and not f.supervised]
+        if len(both) < 4:
+            return []
+        here, there = ([int(r) for r in rankdata(v, method="min")] for v in ([f.rank() for f in both], [-f.published.value for f in both]))  # type: ignore[union-attr]
+        rho = spearmanr(here, there).statistic
+        moved = sorted(zip(both, here, there, strict=True), key=lambda m: -abs(m[1] - m[2]))[:3]
+        far = "; ".join(f"{f.setting} is {h} here and {t} there" for f, h, t in moved if h != t)
+        return [f"order of the {len(both)} methods with a published number: rank correlation {rho:.2f} with theirs{far and '; ' + far}"]
 
     def svg(self) -> str:
         """The table as a picture with error bars; what was published has a panel of its own."""
@@ -103,6 +141,9 @@ class Ablation:
                 ("negatives", [f.negative_cosine for f in self.findings]),
             ):
                 measured.append(Panel(f"{which}, measured here", [_point(v, 1) for v in values], unit="cosine", digits=4))
+        if self.of_methods:
+            times = [None if f.milliseconds is None else Point(f.milliseconds) for f in self.findings]
+            measured.append(Panel("an update, measured here", times, unit="ms"))
         rows = [f.published for f in self.findings]
         points = [None if r is None else Point(r.value, r.deviation or 0.0) for r in rows]
         other = [Panel("published, linear, another network and data", points, measured=False)] if any(rows) else []
@@ -127,6 +168,13 @@ def _cells(f: Finding) -> tuple[str, str, str]:
     return _spread(f.knn) + mark, _spread(f.linear), beside
 
 
+def _cost(f: Finding) -> str:
+    """'31.4  2+2+2': milliseconds of an update, and passes: online, target and backward."""
+    time = f"{f.milliseconds:.3g}" if f.milliseconds else "-"
+    counted = "+".join(f"{n:g}" for n in f.passes.values()) if f.passes else "-"
+    return f"{time:>6}   {counted}"
+
+
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
@@ -134,9 +182,11 @@ def _spread(values: Sequence[float]) -> str:
     return mean + (f" +- {100 * deviation(values):.1f}" if len(values) > 1 else "")
 
 
-def _row(name: str, width: int, *cells: str) -> list[str]:
+def _row(name: str, width: int, *cells: str, cost: str = "") -> list[str]:
     """One line, or two where the name is too long for its column."""
     text = "".join(f"{cell:<13}" if len(cell) < 13 else f"{cell} " for cell in cells)
+    if cost:
+        text = f"{text[:-4]}{cost}"  # what was published of methods has no deviation
     if len(name) < width:
         return [f"  {name:<{width}}{text}".rstrip()]
     return [f"  {name}", f"  {'':<{width}}{text}".rstrip()]

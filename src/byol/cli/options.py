@@ -112,10 +112,10 @@ class Ablate(Common):
 
     name: Annotated[
         Literal[
-            "batch_size", "augmentations", "sound_views", "sound_norm", "tau_base", "target", "alpha", "layers", "dim", "lr",
+            "methods", "batch_size", "augmentations", "sound_views", "sound_norm", "tau_base", "target", "alpha", "layers", "dim", "lr",
             "weight_decay", "loss_norm", "predictor_rate", "rates", "norm", "encoder_norm",
         ],
-        Place("what to vary: batch_size, augmentations, sound_views, sound_norm, tau_base, target, alpha, layers, dim, lr, "
+        Place("what to vary: methods, batch_size, augmentations, sound_views, sound_norm, tau_base, target, alpha, layers, dim, lr, "
               "weight_decay, loss_norm, predictor_rate, rates, norm or encoder_norm; see docs/ablations.md", "NAME"),
     ]  # fmt: skip
     data: Annotated[str, Place(DATA + "; with labels", "DATA")]

@@ -12,8 +12,8 @@ tells which of them a row of the batch is), `epochs` and `steps` of the run.
 Two methods of a class are there only where they are needed: `keeps(self) -> dict[str, list[float]]`, what belongs to its encoder beside
 the weights, which goes with it into files (`Encoder.kept`); and `exhibits(self, views, **rows) -> list[Exhibit]`, pictures for the report.
 A file may hold `AUTO`, values that go over those of recipe `auto` (`AUTO_RECORDING`: for recordings, and so on), `RECIPES`, recipes
-of its own (`Preset`), and `MODALITY`, the kind of data that it is for, where not any; as plain literals, which are read without
-importing the file.
+of its own (`Preset`), `MODALITY`, the kind of data that it is for, where not any, and `PUBLISHED`, its name in published tables; as plain
+literals, which are read without importing the file.
 
 How a report shows what a method logs is in `CURVES` of its class; what is not there has a chart under its own name.
 """

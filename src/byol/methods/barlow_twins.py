@@ -49,6 +49,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "Barlow Twins"
 AUTO = {"hidden": 1024, "dim": 256, "off_diagonal": 0.02, "lr": 0.005, "bias_rate": 1.0}
 
 

@@ -26,6 +26,9 @@ from byol.optim import Group, Schedule, param_groups, target_momentum
 _LOSS = "Both directions of 2 − 2 cos, summed. Low is not good by itself: collapse makes it low too."
 
 
+PUBLISHED = "BYOL"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The options of BYOL; the defaults are the paper's for 1000 epochs."""

@@ -59,6 +59,7 @@ RECIPES = {
     },
 }  # fmt: skip
 MODALITY = "image"
+PUBLISHED = "CMC"
 AUTO = {"dim": 128, "projection_norm": "batch", "negatives": 0, "temperature": 0.1, "gray": 0.0, "lr": 0.1}
 
 

@@ -54,6 +54,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "DINO"
 AUTO = {"hidden": 1024, "bottleneck": 128, "dim": 1024, "head_norm": "batch", "local_views": 0, "lr": 0.01}
 
 

@@ -54,6 +54,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "InstDisc"
 AUTO = {"dim": 128, "projection_norm": "batch", "negatives": 0, "temperature": 0.1, "lr": 0.1}
 
 

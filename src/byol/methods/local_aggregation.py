@@ -54,6 +54,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "Local Aggregation"
 AUTO = {
     "dim": 128,
     "projection_norm": "batch",

@@ -51,6 +51,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "MoCo v2"
 AUTO = {"hidden": 1024, "dim": 128, "queue": 1024, "tau": 0.99, "symmetric": True, "lr": 0.2}
 
 

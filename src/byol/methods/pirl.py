@@ -71,6 +71,7 @@ RECIPES = {
     },
 }  # fmt: skip
 MODALITY = "image"
+PUBLISHED = "PIRL"
 AUTO = {"dim": 128, "projection_norm": "batch", "negatives": 0, "temperature": 0.1, "hidden": 0, "lr": 0.1}
 GRID = 3  # cells a side
 SMALLEST_CELL = 11  # pixels, of views that are smaller: patches of 8 px, which networks for small images take

@@ -57,6 +57,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "SimCLR"
 AUTO = {"hidden": 1024, "dim": 128, "temperature": 0.2, "lr": 0.2}
 
 

@@ -58,6 +58,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "SimSiam"
 AUTO = {"hidden": 1024, "dim": 1024, "bottleneck": 256, "projector_layers": 2}
 
 

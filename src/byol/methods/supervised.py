@@ -31,6 +31,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "Supervised"
 AUTO = {"views": "crop", "weight_decay": 5e-4}
 
 

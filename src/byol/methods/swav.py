@@ -69,6 +69,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "SwAV"
 AUTO = {"hidden": 1024, "dim": 128, "prototypes": 100, "local_views": 0, "queue": 1024, "frozen": 0.01, "lr": 0.01}
 
 

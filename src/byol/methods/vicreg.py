@@ -48,6 +48,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "VICReg"
 AUTO = {"hidden": 1024, "dim": 1024, "lr": 0.02}
 
 

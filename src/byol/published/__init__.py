@@ -85,6 +85,18 @@ def rows(**wanted: str | float | None) -> list[Row]:
     return [r for r in everything() if all(getattr(r, name) == value for name, value in wanted.items())]
 
 
+def of_method(method: str) -> Row | None:
+    """The row by which a method is compared with others, linear on ImageNet with a ResNet-50; None where nothing was published.
+
+    BYOL's own table first, then the methods' reports, of which the first is the one that their authors stand for, then other people's.
+    """
+    for table in ("linear", "comparators", "linear-others"):
+        found = rows(table=table, method=method, network="resnet50", data="imagenet", metric="top-1", labels=1.0)
+        if found:
+            return found[0]
+    return None
+
+
 def value(table: str, setting: str, *, method: str = "BYOL", metric: str = "top-1", **wanted: str | float | None) -> Row | None:
     """The row of an ablation at a setting such as "tau_base=0.99"; None where nothing was published."""
     found = rows(table=table, setting=setting, method=method, metric=metric, **wanted)
