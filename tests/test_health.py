@@ -74,3 +74,12 @@ def test_a_spread_that_falls_far_below_the_first_is_collapse_before_it_is_0():
     assert 0.1 < m.spread < 0.28
     assert health.verdict(m, step=100, warmup=500, lr=0.1, first_spread=0.82)[0] == "COLLAPSED"
     assert health.verdict(m, step=100, warmup=500, lr=0.1, first_spread=0.3)[0] == "OK"
+
+
+def test_what_is_advised_is_what_the_method_has():
+    bunched = health.Measurement(spread=0.2, rank=8.0, positive_cosine=0.9, negative_cosine=0.8, dim=16, batch=32)
+    for options, said in (((), False), (("tau_base", "predictor"), True)):
+        word, why = health.verdict(bunched, step=9, warmup=3, lr=0.1, options=options)
+        assert word == "WARN"
+        assert "a lower rate (lr is 0.1 now), a larger batch" in why
+        assert ("tau_base" in why, "a predictor" in why, "batch norm" in why) == (said, said, False)

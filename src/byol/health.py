@@ -7,7 +7,7 @@ The numbers are those of methods that watch for collapse: the spread of normalis
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,11 +77,13 @@ def verdict(
     first_spread: float = 0.0,
     non_finite: int = 0,
     risks: Mapping[str, str] | None = None,
+    options: Collection[str] = (),
     directions: bool = True,
 ) -> tuple[Verdict, str]:
     """The verdict on a measurement, the reason and what to try; before `warmup` ends it says only what is certain.
 
-    `first_spread` is the run's first measurement, 0 where it is not known; `risks` are those of the method (see `Method.risks`).
+    `first_spread` is the run's first measurement, 0 where it is not known; `risks` are those of the method (see `Method.risks`),
+    `options` the names of what can be set of it: nothing else is advised.
     `directions` is False of a method that is meant to use few of them: then only the spread tells.
     """
     ceiling = min(m.batch - 1, m.dim)
@@ -89,20 +91,25 @@ def verdict(
         return "COLLAPSED", f"the projections are no longer finite numbers; lower the rate (lr is {lr:.3g} now) or use --precision fp32"
     if m.spread < SPREAD_COLLAPSED or m.spread < min(SPREAD_FALLING, SPREAD_KEPT * first_spread):
         what = f"every image gets nearly the same projection (spread {m.spread:.2f} of 1.00, rank {m.rank:.0f} of {ceiling})"
-        return "COLLAPSED", what + "; " + _advice(lr, risks or {})
+        return "COLLAPSED", what + "; " + _advice(lr, risks or {}, options)
     if directions and m.rank < RANK_COLLAPSED and ceiling > 4:
         what = f"the projections lie on one line (rank {m.rank:.1f} of {ceiling}, spread {m.spread:.2f})"
-        return "COLLAPSED", what + "; " + _advice(lr, risks or {})
+        return "COLLAPSED", what + "; " + _advice(lr, risks or {}, options)
     if non_finite:
         return "WARN", f"{non_finite} updates had a loss or gradient that was not finite and were left out; lower lr if this goes on"
     if step >= warmup and m.spread < SPREAD_WARN:
-        return "WARN", f"projections bunch together (spread {m.spread:.2f} of 1.00); " + _advice(lr, risks or {})
+        return "WARN", f"projections bunch together (spread {m.spread:.2f} of 1.00); " + _advice(lr, risks or {}, options)
     if directions and step >= warmup and m.rank < min(RANK_WARN, ceiling / 2):
-        return "WARN", f"projections use few directions (rank {m.rank:.1f} of {ceiling}); " + _advice(lr, risks or {})
+        return "WARN", f"projections use few directions (rank {m.rank:.1f} of {ceiling}); " + _advice(lr, risks or {}, options)
     return "OK", ""
 
 
-def _advice(lr: float, risks: Mapping[str, str]) -> str:
+_TRY = {"tau_base": "tau_base nearer to 1", "predictor": "a predictor", "head_norm": "heads with batch norm"}
+
+
+def _advice(lr: float, risks: Mapping[str, str], options: Collection[str]) -> str:
     if risks:
         return "likely cause: " + "; ".join(f"{what} (try --set {setting})" for what, setting in risks.items())
-    return f"try a lower rate (lr is {lr:.3g} now), tau_base nearer to 1, a larger batch, and heads with batch norm and a predictor"
+    return ", ".join(
+        [f"try a lower rate (lr is {lr:.3g} now)", "a larger batch", *(what for name, what in _TRY.items() if name in options)]
+    )

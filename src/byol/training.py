@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -221,6 +221,7 @@ class Loop:
             first_spread=self._first_spread,
             non_finite=left_out - self._told_left_out,
             risks=self.method.risks(),
+            options=[f.name for f in fields(self.method.Config)],
             directions=not getattr(self.method, "FEW_DIRECTIONS", False),
         )
         # A network may start almost collapsed and recover: two measurements in a row, and not at the very start.
