@@ -132,8 +132,8 @@ class Ablation:
     def svg(self) -> str:
         """The table as a picture with error bars; what was published has a panel of its own."""
         measured = [
-            Panel("kNN, measured here", [_point(f.knn) for f in self.findings]),
-            Panel("linear, measured here", [_point(f.linear) for f in self.findings]),
+            Panel("kNN, measured here", [_point(f.knn) for f in self.findings], guides=_guides(self.baselines, 0)),
+            Panel("linear, measured here", [_point(f.linear) for f in self.findings], guides=_guides(self.baselines, 1)),
         ]
         if self._tells_cosines:
             for which, values in (
@@ -152,6 +152,10 @@ class Ablation:
                 cosines = [f.published_cosines and Point(f.published_cosines[i]) for f in self.findings]
                 other.append(Panel(f"{which}, published", cosines, measured=False, unit="cosine", digits=4))
         return picture(f"{self.name}: {self.setup}", [f.setting for f in self.findings], measured + other)
+
+
+def _guides(baselines: dict[str, tuple[float, float]], which: int) -> list[tuple[str, float]]:
+    return [(name, 100 * scores[which]) for name, scores in baselines.items()]
 
 
 def _point(values: Sequence[float], times: float = 100) -> Point | None:

@@ -72,6 +72,7 @@ RECIPES = {
 }  # fmt: skip
 # Small networks have few directions to begin with: scaled to norm 1 their P is little beside the published ridges, and BYOL with a P
 # that is all ridge collapses (docs/results.md). As it comes, with its projections at the length that batch norm gives them, it is not.
+PUBLISHED = "Closed-form predictor"
 AUTO = {"predictor": "ns2", "unit_rows": False, "rescale_predictor": "none"}
 
 ITERATIONS = {"visser": 50, "ns": 9, "ns2": 7, "stiefel": 9}  # the paper's; of Visser's it says several dozen

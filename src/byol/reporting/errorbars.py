@@ -12,7 +12,7 @@ STEP, LEFT, RIGHT = 56, 48, 24  # pixels a setting, margins
 TALL, GAP, TOP = 150, 34, 34  # of a panel, between panels, above the first
 _STYLE = (
     "text{font:11px system-ui,sans-serif;fill:#333}.title{font-weight:600}.grid{stroke:#e4e4e4}.axis{stroke:#888}"
-    ".bar{stroke:#1f6feb;stroke-width:1.5}.dot{fill:#1f6feb}"
+    ".guide{stroke:#888;stroke-dasharray:4 3}.bar{stroke:#1f6feb;stroke-width:1.5}.dot{fill:#1f6feb}"
     ".other .bar{stroke:#8a6d3b}.other .dot{fill:#fff;stroke:#8a6d3b;stroke-width:1.5}"
 )
 
@@ -34,13 +34,15 @@ class Panel:
     measured: bool = True  # False: drawn in another colour
     unit: str = "top-1 %"
     digits: int = 1  # after the point, where a value is written out
+    guides: Sequence[tuple[str, float]] = ()  # lines across, with their names
 
 
 def picture(title: str, settings: Sequence[str], panels: Sequence[Panel]) -> Markup:
     """The panels one below the other, the settings below all of them."""
     deepest = TOP + len(panels) * (TALL + GAP)
     room = 16 + 5 * max((len(s) for s in settings), default=0)  # for the names, which lie askew
-    width = max(LEFT + RIGHT + STEP * len(settings) + room * 4 // 5, 16 + 7 * len(title), 360)
+    beside = max((6 + 7 * len(name) for p in panels for name, _ in p.guides), default=0)
+    width = max(LEFT + RIGHT + STEP * len(settings) + max(room * 4 // 5, beside), 16 + 7 * len(title), 360)
     parts = [tag("style", Markup(_STYLE)), tag("rect", width=width, height=deepest + room, fill="#fff")]
     parts.append(tag("text", title, x=8, y=18, class_="title"))
     parts += [_panel(p, TOP + i * (TALL + GAP), LEFT + STEP * len(settings)) for i, p in enumerate(panels)]
@@ -58,7 +60,7 @@ def _name(text: str, x: float, y: float) -> Markup:
 
 def _panel(panel: Panel, top: float, right: float) -> Markup:
     known = [p for p in panel.points if p is not None]
-    ends = [v for p in known for v in (p.mean - p.deviation, p.mean + p.deviation)] or [0.0, 1.0]
+    ends = [v for p in known for v in (p.mean - p.deviation, p.mean + p.deviation)] + [v for _, v in panel.guides] or [0.0, 1.0]
     domain, _ = spread_of(ends, zero=False)
     domain = domain if domain[0] >= 0 or min(ends) < 0 else (0.0, domain[1])
     low, high = top + TALL, top + 20
@@ -70,6 +72,9 @@ def _panel(panel: Panel, top: float, right: float) -> Markup:
         parts.append(tag("line", x1=LEFT, x2=right, y1=y(tick), y2=y(tick), class_="grid"))
         parts.append(tag("text", tick_label(tick), x=LEFT - 6, y=y(tick) + 4, text_anchor="end"))
     parts.append(tag("line", x1=LEFT, x2=right, y1=low, y2=low, class_="axis"))
+    for name, value in panel.guides:
+        parts.append(tag("line", x1=LEFT, x2=right, y1=y(value), y2=y(value), class_="guide"))
+        parts.append(tag("text", name, x=right + 6, y=y(value) + 4))
     parts += [_drawn(p, _x(i), y, panel.digits) for i, p in enumerate(panel.points) if p is not None]
     return tag("g", join(parts), class_=None if panel.measured else "other")
 
