@@ -23,7 +23,7 @@ from byol.methods._draws import normals, uniforms
 from byol.methods._heads import at_least_float32, width
 from byol.optim import Group, param_groups
 
-AUTO = {"hidden": 128, "views": "crop", "lr": 0.1}
+AUTO = {"hidden": 128, "views": "crop", "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0}
 SHOWN = 8  # images in a report, two in a row
 
 

@@ -30,7 +30,7 @@ from byol.methods._draws import normals
 from byol.methods._heads import at_least_float32, width
 from byol.optim import Group, param_groups
 
-AUTO = {"dim": 128, "hidden": 128, "views": "crop", "lr": 0.1}
+AUTO = {"dim": 128, "hidden": 128, "views": "crop", "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0}
 IDLE = 0.01  # nats; a dimension of less says next to nothing of the image
 SHOWN = 12  # images in a report
 
