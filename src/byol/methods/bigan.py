@@ -174,7 +174,7 @@ class Discriminator(nn.Module):
         self.image = nn.Sequential(*parts)
         self.code = nn.Sequential(nn.Linear(c.dim, c.judge_hidden), nn.LeakyReLU(SLOPE))
         last = nn.Linear(c.judge_hidden, 1)
-        nn.init.normal_(last.weight, std=0.02 / c.judge_hidden**0.5)  # it begins by knowing nothing: ln 2 for everyone
+        nn.init.zeros_(last.weight)  # it begins by knowing nothing: ln 2 for everyone
         nn.init.zeros_(last.bias)
         self.pair = nn.Sequential(nn.Linear(2 * c.judge_hidden, c.judge_hidden), nn.LeakyReLU(SLOPE), last)
 
