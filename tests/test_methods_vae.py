@@ -20,7 +20,7 @@ def called(method, view, seed=5):
     return method((view,))
 
 
-def written_out(method, w, x, *, beta, sigma, seed=5):
+def written_out(method, w, x, *, beta, pixel_sigma=0.4, seed=5):
     """The negative bound by torch.distributions, image by image, its constant taken away and over the number of values."""
     torch.manual_seed(seed)
     eps = normals(len(x), SMALL["dim"], x.device).double()
@@ -30,13 +30,15 @@ def written_out(method, w, x, *, beta, sigma, seed=5):
     made = functional_call(method.decoder, {n.removeprefix("decoder."): p for n, p in w.items() if "decoder" in n}, (mu + spread * eps,))
     bounds = []
     for i in range(len(x)):
-        constant = Normal(x[i], sigma).log_prob(x[i]).sum()  # of an image made without an error
-        likelihood = Normal(made[i], sigma).log_prob(x[i]).sum() - constant
+        constant = Normal(x[i], pixel_sigma).log_prob(x[i]).sum()  # of an image made without an error
+        likelihood = Normal(made[i], pixel_sigma).log_prob(x[i]).sum() - constant
         bounds.append(beta * kl_divergence(Normal(mu[i], spread[i]), Normal(0.0, 1.0)).sum() - likelihood)
     return sum(bounds) / len(x) / x[0].numel()
 
 
-@pytest.mark.parametrize("options", [{"beta": 1.0, "sigma": 0.4}, {"beta": 4.0, "sigma": 1.3}, {"beta": 0.0, "sigma": 0.1}])
+@pytest.mark.parametrize(
+    "options", [{"beta": 1.0, "pixel_sigma": 0.4}, {"beta": 4.0, "pixel_sigma": 1.3}, {"beta": 0.0, "pixel_sigma": 0.1}]
+)
 def test_loss_and_gradient_are_those_of_the_negative_bound_to_1e_10(options):
     method = build(VAE, **SMALL, warmup=0.0, **options)
     w, view = weights(method), two_views()[0]
@@ -56,7 +58,7 @@ def test_the_divergence_is_that_of_torch_distributions():
 
 
 def test_without_the_prior_and_with_sharp_codes_it_is_the_autoencoder():
-    method = build(VAE, **SMALL, beta=0.0, sigma=0.5**0.5)
+    method = build(VAE, **SMALL, beta=0.0, pixel_sigma=0.5**0.5)
     nn.init.zeros_(method.log_variance.weight)
     nn.init.constant_(method.log_variance.bias, -80.0)
     plain = build(Autoencoder, **{k: v for k, v in SMALL.items() if k != "dim"})
@@ -70,10 +72,10 @@ def test_a_mean_over_pixels_beside_a_sum_over_dimensions_would_be_beta_times_as_
     """The classical mistake, which empties the code."""
     view, weighed = two_views()[0], build(VAE, **SMALL, warmup=0.0, beta=float(VALUES))
     out = called(weighed, view)
-    mistaken = out.metrics["mse"] / (2 * weighed.config.sigma**2) + out.metrics["kl"]
+    mistaken = out.metrics["mse"] / (2 * weighed.config.pixel_sigma**2) + out.metrics["kl"]
     assert out.loss.item() == pytest.approx(mistaken.item(), abs=1e-10)
     right = called(build(VAE, **SMALL, warmup=0.0), view)
-    bound = right.metrics["mse"] * VALUES / (2 * weighed.config.sigma**2) + right.metrics["kl"]
+    bound = right.metrics["mse"] * VALUES / (2 * weighed.config.pixel_sigma**2) + right.metrics["kl"]
     assert right.loss.item() == pytest.approx(bound.item() / VALUES, abs=1e-10)
 
 
@@ -109,7 +111,7 @@ def test_a_code_that_says_nothing_is_counted_and_named_as_a_risk():
 
 
 def test_it_learns_sixteen_images_by_heart_where_there_is_no_prior():
-    assert overfits(VAE, dim=32, beta=0.0, sigma=0.5) < 1e-2
+    assert overfits(VAE, dim=32, beta=0.0, pixel_sigma=0.5) < 1e-2
 
 
 @pytest.mark.parametrize(("beta", "emptied"), [(1.0, False), (64.0, True)])
@@ -132,7 +134,12 @@ def test_the_bound_keeps_the_code_of_digits_and_the_classical_mistake_empties_it
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [({"dim": 0}, "dim is 0"), ({"beta": -1.0}, "beta is -1"), ({"warmup": 2.0}, "warmup is 2"), ({"sigma": 0.0}, "sigma is 0")],
+    [
+        ({"dim": 0}, "dim is 0"),
+        ({"beta": -1.0}, "beta is -1"),
+        ({"warmup": 2.0}, "warmup is 2"),
+        ({"pixel_sigma": 0.0}, "sigma is 0"),
+    ],
 )
 def test_options_out_of_range_are_refused_in_a_sentence(options, sentence):
     with pytest.raises(ValueError, match=sentence):

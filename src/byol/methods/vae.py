@@ -42,7 +42,7 @@ class Options(DecoderOptions):
     dim: int = 128  # of the code
     beta: float = 1.0  # weight of the KL divergence; 1 is the bound, more is beta-VAE's
     warmup: float = 0.1  # share of the run in which beta rises from 0
-    sigma: float = 0.4  # sigma_x of a pixel, in standard deviations of the data
+    pixel_sigma: float = 0.4  # sigma_x of a pixel, in standard deviations of the data
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,8 +52,8 @@ class Options(DecoderOptions):
             raise ValueError(f"beta is {self.beta:g}; give 0 or more")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is {self.warmup:g}; give a share of the run from 0 to 1")
-        if not 0 < self.sigma < float("inf"):
-            raise ValueError(f"sigma is {self.sigma:g}; give a number above 0, in standard deviations of the data")
+        if not 0 < self.pixel_sigma < float("inf"):
+            raise ValueError(f"pixel_sigma is {self.pixel_sigma:g}; give a number above 0, in standard deviations of the data")
 
     def weight(self, progress: float) -> float:
         """beta at this progress of the run."""
@@ -96,7 +96,7 @@ class VAE(nn.Module):
         error = (again - x).square().flatten(1).sum(1)
         kl = divergence(mu, log_variance)
         # Both sums over one number: a mean over pixels beside a sum over dimensions would be another beta (see above).
-        loss = (error / (2 * self.config.sigma**2) + self.weight * kl.sum(1)).mean() / x[0].numel()
+        loss = (error / (2 * self.config.pixel_sigma**2) + self.weight * kl.sum(1)).mean() / x[0].numel()
         kl = kl.detach().mean(0)
         self._idle = (kl < IDLE).to(kl.dtype).mean()
         metrics = {"mse": error.detach().mean() / x[0].numel(), "kl": kl.sum(), "idle": self._idle}
