@@ -5,7 +5,9 @@ import warnings
 import pytest
 import torch
 from reference import batch_norm
+from sklearn.datasets import load_digits
 from test_methods_byol import TinyEncoder
+from torch import nn
 
 
 def build(cls, **options):
@@ -52,6 +54,31 @@ def agree(method, loss, w, transcribed, bound=1e-10):
     for name, a, b in zip(learning, ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=bound, msg=lambda m, name=name: f"{name}: {m}")
     assert max(g.abs().max() for g in ours) > 1e-3, "gradients must be there, or the comparison shows nothing"
+
+
+def overfits(cls, steps=250, **options):
+    """The mean squared error of 16 digits, in standard deviations, after so many updates with them alone."""
+    torch.manual_seed(0)
+    x = digits(16)
+    encoder = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 64, 64))
+    encoder.dim = 64
+    method = cls(encoder, cls.Config(hidden=64, channels=1, size=8, **options))
+    optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * (1 - step / steps)
+        optimizer.zero_grad()
+        out = method((x,))
+        out.loss.backward()
+        optimizer.step()
+        method.after_step(step / steps)
+    return (out.metrics.get("mse", out.loss)).item()
+
+
+def digits(n):
+    """(n, 1, 8, 8): normalised as views are."""
+    x = torch.from_numpy(load_digits().images[:n]).float()[:, None]
+    return (x - x.mean()) / x.std()
 
 
 def lightly(module):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from equations import build, two_views
+from equations import build, overfits, two_views
 from test_methods_byol import TinyEncoder
 from torch import nn
 
@@ -67,3 +67,19 @@ def test_the_last_layer_alone_has_a_bias_since_the_others_are_normalised():
     method = build(Autoencoder, **SMALL)
     layers = [m for m in method.decoder if isinstance(m, (nn.Linear, nn.Conv2d))]
     assert [m.bias is not None for m in layers] == [*[False] * (len(layers) - 1), True]
+
+
+def test_it_learns_sixteen_images_by_heart():
+    assert overfits(Autoencoder) < 1e-3
+
+
+def test_the_report_shows_views_beside_what_is_made_of_them_and_leaves_the_method_as_it_was():
+    method = build(Autoencoder, **SMALL)
+    before = {k: v.clone() for k, v in method.state_dict().items()}
+    view = two_views()[0]
+    (shown,) = method.exhibits((view,))
+    assert shown.columns == ("view", "made") * 4
+    assert shown.pictures.shape == (2, 8, 2, 9, 9)
+    assert torch.equal(shown.pictures[1, 2], view[5])
+    assert torch.equal(shown.pictures[1, 3], method.eval().decoder(method.encoder(view))[5])
+    assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())

@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import functional_call
 
 from byol import encoders, methods
-from byol.methods.autoencoder import decoder
+from byol.methods._decoder import decoder
 
 Lssl = methods.load("lssl")
 SMALL = {"hidden": 8, "channels": 2, "size": 9}

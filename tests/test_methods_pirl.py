@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 
 from byol import encoders, methods
 from byol.methods import _bank
-from byol.methods._bank import uniforms
+from byol.methods._draws import uniforms
 from byol.methods.pirl import cut
 
 PIRL, InstDisc = methods.load("pirl"), methods.load("instdisc")

@@ -19,6 +19,9 @@ MIXING = {
     "without-bank": ("cmc", {"negatives_from": "batch"}),
     "neighbours-at-once": ("local_aggregation", {"instdisc": 0.0, "steps": 4, "projection_norm": "batch"}),
     "jigsaw-with-norm": ("pirl", {"hidden": 6, "projection_norm": "batch", "negatives": 0}),
+    "noise-and-holes": ("denoising_autoencoder", {"noise": 0.5, "drop": 0.3}),
+    "a-prior-that-weighs": ("vae", {"beta": 2.0, "warmup": 0.0}),
+    "a-slow-judge": ("bigan", {"judge_rate": 0.5}),
     "one-way": ("tribyol", {"symmetric": False, "updates": "both", "second_tau_base": 0.9}),
     "self-labels": ("ccsl", {"warmup": 0.2, "theta_positive": 0.3, "negatives": True}),
     "self-labels-of-targets": (

@@ -24,6 +24,7 @@ class Group(TypedDict):
     weight_decay: NotRequired[float]  # the optimiser's own unless given
     lr_scale: NotRequired[float]  # a factor on the scheduled rate; 1 unless given
     constant: NotRequired[bool]  # the peak rate at every step, in place of the scheduled one
+    betas: NotRequired[tuple[float, float]]  # of Adam and AdamW; torch's own, 0.9 and 0.999, unless given
 
 
 def param_groups(module: nn.Module) -> list[Group]:

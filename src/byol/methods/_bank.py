@@ -17,8 +17,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from byol import dist, rng
+from byol import dist
 from byol.losses import full_precision, normalise, products
+from byol.methods._draws import words
 from byol.methods._heads import mlp
 
 EPSILON = 1e-7  # beside the probabilities, as in the released code
@@ -42,9 +43,9 @@ class BankOptions:
             raise ValueError(f"samples is {self.samples}, and the bank has a row for each sample of the data; give their number")
         if self.dim < 1 or self.negatives < 0:
             raise ValueError(f"dim={self.dim} and negatives={self.negatives} are not possible; give dim 1 and negatives 0 or more")
-        for name, words in (("loss", ("nce", "softmax")), ("projection_norm", ("none", "batch"))):
-            if getattr(self, name) not in words:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; give {' or '.join(words)}")
+        for name, known in (("loss", ("nce", "softmax")), ("projection_norm", ("none", "batch"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give {' or '.join(known)}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}; give a number above 0")
         if not 0 <= self.bank_momentum <= 1:
@@ -155,21 +156,6 @@ def nce(p: Tensor, samples: int) -> Tensor:
     right = p[:, 0] / (p[:, 0] + noise + EPSILON)
     wrong = noise / (p[:, 1:] + noise + EPSILON)
     return -(right.log() + wrong.log().sum(1)).mean()
-
-
-def words(rows: int, k: int, device: torch.device) -> Tensor:
-    """(rows, k) random 32-bit words, int64: this process's part of those of all, on any device and for any number of processes the same.
-
-    They follow from torch's generator on the CPU, which has to stand alike in all processes.
-    """
-    seed = int(torch.randint(2**62, (), device="cpu"))
-    places = dist.rank() * rows + torch.arange(rows, device=device)
-    return rng.words(seed, 0, rng.STREAM_METHOD, places, k)
-
-
-def uniforms(rows: int, k: int, device: torch.device) -> Tensor:
-    """(rows, k) float32 in [0, 1), drawn as `words` are."""
-    return (words(rows, k, device) >> 8).to(torch.float32) * 2.0**-24
 
 
 def _last(index: Tensor) -> Tensor:

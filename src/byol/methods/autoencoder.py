@@ -13,30 +13,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from byol.encoders import Encoder
-from byol.methods import StepOutput, View
+from byol.methods import Exhibit, StepOutput, View
+from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side
 from byol.methods._heads import at_least_float32, width
 from byol.optim import Group, param_groups
 
 AUTO = {"hidden": 128, "views": "crop", "lr": 0.1}
-SMALLEST = 4  # pixels; the decoder's first map is this to twice this wide
+SHOWN = 12  # images in a report, four in a row
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(DecoderOptions):
     """The options of the autoencoder."""
-
-    hidden: int = 256  # channels of the decoder's first map; halved with every doubling of its size, 16 at least
-    channels: int = 0  # of the images; 0: as the encoder says
-    size: int = 0  # pixels of the images; 0: as the encoder says
-
-    def __post_init__(self) -> None:
-        if self.hidden < 1:
-            raise ValueError(f"hidden is {self.hidden}; give 1 or more")
-        if self.channels < 0 or self.size < 0:
-            raise ValueError(f"channels={self.channels} and size={self.size} are not possible; give 1 or more, or 0 for the encoder's")
 
 
 class Autoencoder(nn.Module):
@@ -57,8 +48,7 @@ class Autoencoder(nn.Module):
         x = views[0]
         y = self.encoder(x)
         again = at_least_float32(self.decoder(y))
-        if again.shape != x.shape:
-            raise ValueError(f"the decoder makes {tuple(again.shape[1:])} of views {tuple(x.shape[1:])}; give their channels and size")
+        same_shape(again, x)
         return StepOutput((again - x).square().mean(), (y.detach(),))
 
     def after_step(self, progress: float) -> None:
@@ -80,40 +70,15 @@ class Autoencoder(nn.Module):
         """There are none: features that are all alike cannot make images that are not."""
         return {}
 
-
-def decoder(features: int, channels: int, size: int, *, hidden: int, volume: bool = False) -> nn.Sequential:
-    """(B, features) -> (B, channels, size, size): a linear layer to a small map, which is doubled to the size by convolutions.
-
-    The channels of a `volume` are its slices, and the convolutions go over all three axes.
-    """
-    if volume and channels != size:
-        raise ValueError(f"a volume of {channels} slices of {size} px is no cube; give as many")
-    axes = 3 if volume else 2
-    conv, norm = (nn.Conv3d, nn.BatchNorm3d) if volume else (nn.Conv2d, nn.BatchNorm2d)
-    doublings = max(0, (size // SMALLEST).bit_length() - 1)
-    sides = [-(-size // 2**k) for k in range(doublings, -1, -1)]
-    parts: list[nn.Module] = [nn.Linear(features, hidden * sides[0] ** axes, bias=False), nn.Unflatten(1, (hidden, *axes * (sides[0],)))]
-    for side in sides[1:]:
-        parts += [norm(hidden), nn.ReLU(inplace=True), nn.Upsample(size=axes * (side,))]
-        thinner = max(min(16, hidden), hidden // 2)
-        parts.append(conv(hidden, thinner, 3, padding=1, bias=False))
-        hidden = thinner
-    parts += [norm(hidden), nn.ReLU(inplace=True), conv(hidden, 1 if volume else channels, 3, padding=1)]
-    return nn.Sequential(*parts, *([nn.Flatten(1, 2)] if volume else []))
-
-
-def decoder_for(encoder: nn.Module, features: int, *, hidden: int, channels: int = 0, size: int = 0) -> nn.Sequential:
-    """The decoder of what this encoder sees, from so many features; `channels` and `size` where it does not say them itself.
-
-    What the encoder takes as a volume is made as one.
-    """
-    known = (encoder.images.channels, encoder.images.size) if isinstance(encoder, Encoder) else (0, 0)
-    channels, size = channels or known[0], size or known[1]
-    if not (channels and size):
-        name = type(encoder).__name__
-        raise ValueError(f"{name} does not say how large its images are; give channels and size, or use byol.encoders.wrap")
-    volume = bool(getattr(encoder.net if isinstance(encoder, Encoder) else encoder, "volume", False))
-    return decoder(features, channels, size, hidden=hidden, volume=volume)
+    @torch.no_grad()
+    def exhibits(self, views: tuple[Tensor, ...]) -> list[Exhibit]:
+        """Some images, each beside what the decoder makes of its features."""
+        x, was = views[0][:SHOWN], self.training
+        self.eval()
+        again = self.decoder(self.encoder(x))
+        self.train(was)
+        said = "Views as the encoder sees them, and what the decoder makes of their features alone."
+        return [side_by_side("Reconstructions", said, {"view": x, "made": again}, across=4)]
 
 
 METHOD = Autoencoder

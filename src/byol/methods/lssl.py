@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from byol.methods import Curve, Exhibit, StepOutput
+from byol.methods._decoder import decoder_for, same_shape
 from byol.methods._heads import at_least_float32, frozen, width
 from byol.methods._self_labels import mean_where
-from byol.methods.autoencoder import decoder_for
 from byol.optim import Group, param_groups
 
 AUTO = {
@@ -134,8 +134,7 @@ class Lssl(nn.Module):
         x = torch.stack(views, 1).flatten(0, 1)  # a pair after the other, so that processes share them as they share a batch
         z = self.latent(self.encoder(x))
         again = at_least_float32(self.decoder(z))
-        if again.shape != x.shape:
-            raise ValueError(f"the decoder makes {tuple(again.shape[1:])} of views {tuple(x.shape[1:])}; give their channels and size")
+        same_shape(again, x)
         error = (again - x).square().flatten(1)
         recon = 2 * (error.sum(1) if c.reduction == "sum" else error.mean(1)).mean()  # of both pictures together
         earlier, later = at_least_float32(z).view(-1, 2, z.shape[1]).unbind(1)

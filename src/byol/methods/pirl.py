@@ -28,7 +28,8 @@ from torch.nn.functional import interpolate
 from byol.encoders import Encoder, wrap
 from byol.losses import normalise
 from byol.methods import Curve, StepOutput, View
-from byol.methods._bank import Bank, BankOptions, head, uniforms
+from byol.methods._bank import Bank, BankOptions, head
+from byol.methods._draws import uniforms
 from byol.methods._heads import at_least_float32, width
 from byol.optim import Group, param_groups
 
