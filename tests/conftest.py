@@ -12,4 +12,4 @@ def the_same_numbers_every_time():
     """A test that draws without a generator of its own would fail once in a thousand runs, and pass when it is looked at."""
     import torch
 
-    torch.manual_seed(0)
+    torch.manual_seed(20_201_107)  # not 0, which tests give to draw the same on purpose
