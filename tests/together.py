@@ -19,6 +19,7 @@ MIXING = {
     "without-bank": ("cmc", {"negatives_from": "batch"}),
     "neighbours-at-once": ("local_aggregation", {"instdisc": 0.0, "steps": 4, "projection_norm": "batch"}),
     "jigsaw-with-norm": ("pirl", {"hidden": 6, "projection_norm": "batch", "negatives": 0}),
+    "from-above": ("cpc", {"sides": 1, "hidden": 6, "patch_jitter": 1.0}),
     "one-way": ("tribyol", {"symmetric": False, "updates": "both", "second_tau_base": 0.9}),
     "self-labels": ("ccsl", {"warmup": 0.2, "theta_positive": 0.3, "negatives": True}),
     "self-labels-of-targets": (
@@ -78,7 +79,8 @@ def everything(out):
         cls = methods.load(name)
         x = single.samples(cls, plan.images).to(dtype)
         torch.manual_seed(dist.rank())  # weights are those of the first process
-        net = Net() if single.kind_of(cls) != "rgbd" else single.net_for(cls)
+        own = single.kind_of(cls) == "rgbd" or methods.encoder_kind(cls) == "patches"
+        net = single.net_for(cls) if own else Net()
         method = cls(net, single.small(cls, **options)).to(dtype)
         s = plan.settings
         made = single.optim.make(s.optimizer, method.param_groups(), lr=0.0, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
