@@ -104,6 +104,8 @@ def one(**wanted):
         (60.2, {"table": "comparators", "method": "Local Aggregation", "data": "imagenet", "verified": True}),
         (69.9, {"table": "comparators", "method": "PIRL", "setting": "hidden=2048 with blur"}),
         (58.6, {"table": "comparators", "method": "CMC", "network": "resnet50 halves"}),
+        (70.1, {"table": "comparators", "method": "InfoMin", "epochs": 200, "network": "resnet50"}),
+        (71.5, {"table": "comparators", "method": "CPC v2", "network": "resnet161", "metric": "top-1"}),
     ],
 )
 def test_a_number_typed_again_by_hand_is_the_one_in_the_table(value, wanted):
