@@ -7,7 +7,7 @@ import torch
 from rgbd_frames import encoder, frames, moved
 from torch import nn
 
-from byol import checkpoint, config, methods, optim, recipes, training
+from byol import checkpoint, config, encoders, methods, optim, recipes, training
 from byol.data import ids_at
 
 BYOL = methods.load("byol")
@@ -60,7 +60,15 @@ def samples(method, n=64):
 
 def net_for(method):
     """A small encoder of them."""
-    return encoder() if kind_of(method) == "rgbd" else Net()
+    if kind_of(method) == "rgbd":
+        return encoder()
+    return in_patches(Net()) if methods.encoder_kind(method) == "patches" else Net()
+
+
+def in_patches(net):
+    """3 x 3 patches of 4 px."""
+    seen = encoders.Input(channels=1, size=8, mean=(0.5,), std=(0.25,))
+    return encoders.wrap(encoders.Patches(net, encoders.Cut(4, 2), seen), input=seen)
 
 
 def feed_for(plan):

@@ -22,6 +22,7 @@ MIXING = {
     "noise-and-holes": ("denoising_autoencoder", {"noise": 0.5, "drop": 0.3}),
     "a-prior-that-weighs": ("vae", {"beta": 2.0, "warmup": 0.0}),
     "a-slow-judge": ("bigan", {"judge_rate": 0.5}),
+    "from-above": ("cpc", {"sides": 1, "hidden": 6, "patch_jitter": 1.0}),
     "one-way": ("tribyol", {"symmetric": False, "updates": "both", "second_tau_base": 0.9}),
     "self-labels": ("ccsl", {"warmup": 0.2, "theta_positive": 0.3, "negatives": True}),
     "self-labels-of-targets": (
@@ -81,7 +82,8 @@ def everything(out):
         cls = methods.load(name)
         x = single.samples(cls, plan.images).to(dtype)
         torch.manual_seed(dist.rank())  # weights are those of the first process
-        net = Net() if single.kind_of(cls) != "rgbd" else single.net_for(cls)
+        own = single.kind_of(cls) == "rgbd" or methods.encoder_kind(cls) == "patches"
+        net = single.net_for(cls) if own else Net()
         method = cls(net, single.small(cls, **options)).to(dtype)
         s = plan.settings
         made = single.optim.make(s.optimizer, method.param_groups(), lr=0.0, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)

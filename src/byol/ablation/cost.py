@@ -65,4 +65,7 @@ def small_net(name: str) -> tuple[nn.Module, nn.Module, tuple[int, int, int]]:
     net: Any = nn.Sequential(nn.Conv2d(1, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net.dim = 6
     net.halves = lambda x: net(x).chunk(2, 1)
+    if methods.encoder_kind(methods.load(name)) == "patches":
+        seen = encoders.Input(channels=1, size=8, mean=(0.5,), std=(0.5,))
+        return encoders.wrap(encoders.Patches(net, encoders.Cut(4, 2), seen), input=seen), net[0], (1, 8, 8)
     return net, net[0], (1, 8, 8)

@@ -16,6 +16,8 @@ from byol.encoders.norms import set_by_data as set_by_data
 from byol.encoders.norms import standardise_weights as standardise_weights
 from byol.encoders.norms import waits_for_data as waits_for_data
 from byol.encoders.norms import without_batch_norm as without_batch_norm
+from byol.encoders.patches import Cut as Cut
+from byol.encoders.patches import Patches as Patches
 from byol.encoders.preprocess import evaluation_view as evaluation_view
 from byol.encoders.preprocess import evaluation_views as evaluation_views
 from byol.encoders.preprocess import squeezed as squeezed

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from byol.encoders import audio, lab, lssl, mlp, norms, resnet, rgbd, small, timm_nets
+from byol.encoders import audio, lab, lssl, mlp, norms, patches, resnet, rgbd, small, timm_nets
 from byol.encoders.encoder import Encoder, measure_dim
 from byol.encoders.input import Input
 from byol.encoders.sound_input import AnyInput, SoundInput
@@ -70,6 +70,8 @@ def describe(name: str, *, input: AnyInput | None = None) -> str:
     name = canonical(name)
     if split := lab.parse(name):
         return _of_halves(name, *split, input)
+    if whole := patches.parse(name):
+        return _of_patches(name, *whole, input)
     base, changes = norms.parse(name)
     other = f"; {changes.describe()}" if changes.describe() else ""
     if spec := mlp.parse(base):
@@ -97,6 +99,9 @@ def canonical(name: str) -> str:
     if split := lab.parse(name):
         half, whole = split
         return f"{lab.KIND}:{'whole:' if whole else ''}{canonical(half)}"
+    if found := patches.parse(name):
+        cut, part = found
+        return patches.name_of(cut, canonical(part))
     base, changes = norms.parse(name)
     bare = base.removeprefix("timm:")
     if bare == base and _ours(base):
@@ -149,12 +154,22 @@ def _build(name: str, input: AnyInput, zero_init: bool, part: int = 1) -> nn.Mod
         one, two = (_build(half, i, zero_init, 1 if whole else 2) for i in seen)
         assert isinstance(input, Input)
         return lab.Lab(one, two, input)
+    if found := patches.parse(name):
+        cut, seen_of_one = patches.resolved(name, found[0], input)
+        return patches.Patches(_of_one(found[1], seen_of_one, zero_init), cut, input)  # type: ignore[arg-type]  # an Input, as was seen
     base, changes = norms.parse(name)
     net = _unchanged(base, input, zero_init, part)
     try:
         return norms.without_batch_norm(net, changes.norm, groups=changes.groups, standardise=changes.standardise)
     except ValueError as error:
         raise ValueError(f"no encoder {name!r}: {error}") from error
+
+
+def _of_one(name: str, input: AnyInput, zero_init: bool) -> nn.Module:
+    """The network of a patch: with layer norm, unless the name says another norm."""
+    net = _build(name, input, zero_init)
+    found = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules())
+    return norms.without_batch_norm(net, "layer") if found else net
 
 
 def _unchanged(name: str, input: AnyInput, zero_init: bool, part: int) -> nn.Module:
@@ -213,6 +228,8 @@ def _timm_name(name: str) -> str:
     """The timm model whose weights fit an encoder. ValueError if there is none."""
     if lab.parse(name):
         raise ValueError(f"there are no pre-trained weights for {name}, which is two networks; leave --pretrained out")
+    if patches.parse(name):
+        raise ValueError(f"there are no pre-trained weights for {name}, which sees patches; leave --pretrained out")
     base, changes = norms.parse(name)
     if changes != norms.Changes():
         raise ValueError(f"there are no pre-trained weights for {name}: those of {base} are for its batch norms; leave {changes} out")
@@ -248,6 +265,15 @@ def _of_halves(name: str, half: str, whole: bool, input: AnyInput | None) -> str
     millions = (shape.parameters(1, norm) + shape.parameters(2, norm)) / 1e6
     other = f"; {changes.describe()}" if changes.describe() else ""
     return f"{millions:.1f} M parameters, {2 * shape.dim} features; two networks: lightness, colours{other}"
+
+
+def _of_patches(name: str, cut: patches.Cut, part: str, input: AnyInput | None) -> str:
+    """The line on a network that sees patches."""
+    if input is None:
+        size = f"{cut.patch} px, {cut.stride} px apart" if cut.patch else "a quarter of the image, overlapping by half"
+        return f"patches of {size}, each through {part} with layer norm, and their mean"
+    cut, seen = patches.resolved(name, cut, input)
+    return f"{describe(part, input=seen)}; layer norm; the mean of patches of {cut.patch} px, {cut.stride} px apart"
 
 
 def _of_vectors(name: str, spec: tuple[int, int], input: AnyInput | None) -> str:

@@ -98,11 +98,7 @@ class Options(BankOptions):
 
     def sides(self, size: int) -> tuple[int, int]:
         """Pixels of a cell and of a patch, of a view of so many."""
-        cell = self.cell or max(SMALLEST_CELL, -(-size // GRID))
-        patch = self.patch or max(1, round(cell * 64 / 85))
-        if patch > cell:
-            raise ValueError(f"a patch of {patch} px does not fit into a cell of {cell} px; give patch={cell} or less")
-        return cell, patch
+        return sides(size, self.cell, self.patch)
 
 
 class PIRL(nn.Module):
@@ -121,7 +117,7 @@ class PIRL(nn.Module):
         c = self.config = config
         self.encoder = encoder
         if isinstance(encoder, Encoder):
-            _takes_patches(encoder, c)
+            takes_patches(encoder, c.sides(encoder.images.size)[1], "pirl")
         self.projector = head(width(encoder), c, c.hidden)
         self.patch_projector = head(width(encoder), c, c.hidden)
         self.jigsaw = head(GRID**2 * c.dim, c)
@@ -186,12 +182,20 @@ def cut(x: Tensor, u: Tensor, *, cell: int, patch: int) -> Tensor:
     return parts.permute(0, 1, 4, 2, 3)
 
 
-def _takes_patches(encoder: Encoder, c: Options) -> None:
-    """ValueError for an encoder that cannot see patches of its images."""
+def sides(size: int, cell: int = 0, patch: int = 0) -> tuple[int, int]:
+    """Pixels of a cell and of a patch, of a view of so many, where they are not given; ValueError where the patch is the larger."""
+    cell = cell or max(SMALLEST_CELL, -(-size // GRID))
+    patch = patch or max(1, round(cell * 64 / 85))
+    if patch > cell:
+        raise ValueError(f"a patch of {patch} px does not fit into a cell of {cell} px; give patch={cell} or less")
+    return cell, patch
+
+
+def takes_patches(encoder: Encoder, patch: int, method: str) -> None:
+    """ValueError for an encoder that cannot see patches of its images, of so many pixels."""
     images = encoder.images
     if images.size == 1:
-        raise ValueError("pirl cuts images into patches, and a bin of a recording has one place; give another --method")
-    _, patch = c.sides(images.size)
+        raise ValueError(f"{method} cuts images into patches, and a bin of a recording has one place; give another --method")
     wrap(encoder.net, input=replace(images, size=patch, resize=patch))
 
 

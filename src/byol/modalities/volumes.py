@@ -35,7 +35,7 @@ def plan(
     found = images.plan(name, source, size, takes=takes, compiled=compiled, changes=changes)
     for pipeline in found.pipelines:
         assert isinstance(pipeline, Pipeline)
-        for change in ("jitter", "gray", "solarize"):
+        for change in ("jitter", "gray", "solarize", "operations"):
             if getattr(pipeline, change):
                 raise ValueError(f"{change} changes colours, and the {source.channels} channels of a volume are its slices; leave it out")
     return found

@@ -1,6 +1,7 @@
 """The ops of one view in their order, each applied to the samples that drew it and to no other.
 
-Order of the released code: flip, the four colour jitters in a random order per sample, grayscale, blur, solarize, clip. Which
+Order of the released code: flip, the four colour jitters in a random order per sample, grayscale, blur, solarize, clip; with RandAugment
+its operations after the blur, and then the graying (InfoMin's released code). Which
 samples an op touches is computed on the CPU from the draws, so that no device is ever waited for, and rare ops cost little.
 """
 
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from byol.views import draws, ops
+from byol.views import draws, operations, ops
 from byol.views.blur import Border, blur, reaches
 from byol.views.palette import Drawn, Palette
 from byol.views.pipeline import Pipeline
@@ -99,12 +100,16 @@ def rounds_of(pipeline: Pipeline, colours: Palette, taps: int, border: Border, u
     for place in range(4):
         now = np.where(jittered, order[:, place], -1)
         rounds.append([((now == number).nonzero()[0], drawn) for number, drawn in colours.jitters.items()])
-    rounds.append([(chosen(draws.GRAY, p.gray), Drawn(colours.gray, draws.GRAY))])
+    gray = [(chosen(draws.GRAY, p.gray), Drawn(colours.gray, draws.GRAY))]
+    if not p.operations:
+        rounds.append(gray)
     if taps > 1:
         far = partial(blur, sigma=p.sigma, taps=taps, border=border)
         rows = chosen(draws.BLUR, p.blur)
         near = reaches(draw[rows, draws.SIGMA.start], p.sigma, taps) if by_reach else np.full(len(rows), taps // 2)
         rounds.append([(rows[near == r], Drawn(partial(far, reach=int(r)), draws.SIGMA)) for r in np.unique(near)])
+    if p.operations:  # they may bring colours back, so that graying comes last
+        rounds += [*operations.rounds_of(p.operations, p.magnitude, p.magnitude_spread, draw), gray]
     rounds.append([(chosen(draws.SOLARIZE, p.solarize), Drawn(ops.solarize, draws.SOLARIZE))])
     found = ([(rows, drawn) for rows, drawn in groups if len(rows)] for groups in rounds)
     return [groups for groups in found if groups]

@@ -8,6 +8,7 @@ The device's columns come first and the crop's after them; neither stage draws m
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -46,19 +47,26 @@ def for_crop(seed: int, epoch: int, view: int, ids: Tensor) -> Tensor:
     return for_view(seed, epoch, view, ids, None)
 
 
-def for_device(seed: int, epoch: int, view: int, ids: Tensor, channels: int | None) -> Tensor:
+def for_device(seed: int, epoch: int, view: int, ids: Tensor, channels: int | None, more: int = 0) -> Tensor:
     """(B,) ids -> (B, k) numbers on the CPU for all ops after the crop; `channels` where ops draw for each channel.
+
+    `more`: so many of a stream of their own, as the last columns.
 
     On the CPU on purpose: the host then knows which samples an op touches and never has to ask the device.
     """
     columns = SOLARIZE.stop if channels is None else _CHANNELS + 3 * channels
-    return rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids.cpu(), columns)
+    return _with(more, rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids.cpu(), columns), seed, epoch, view, ids)
 
 
-def for_view(seed: int, epoch: int, view: int, ids: Tensor, channels: int | None) -> Tensor:
+def for_view(seed: int, epoch: int, view: int, ids: Tensor, channels: int | None, more: int = 0) -> Tensor:
     """(B,) ids -> (B, k) numbers on the CPU for the crop and for all ops after it."""
     columns = ASPECT.stop if channels is None else _CHANNELS + 3 * channels
-    return rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids.cpu(), columns)
+    return _with(more, rng.uniforms(seed, epoch, rng.STREAM_VIEWS + view, ids.cpu(), columns), seed, epoch, view, ids)
+
+
+def _with(more: int, u: Tensor, seed: int, epoch: int, view: int, ids: Tensor) -> Tensor:
+    """(B, k) -> (B, k + more)."""
+    return torch.cat([u, rng.uniforms(seed, epoch, rng.STREAM_OPERATIONS + view, ids.cpu(), more)], 1) if more else u
 
 
 def chosen(u: Uniforms, probability: float) -> NDArray[np.bool_]:

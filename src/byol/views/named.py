@@ -12,7 +12,7 @@ from byol.views.pipeline import Pipeline
 from byol.views.plan import ViewPlan
 
 # A view that is changed little: MYOW's mined ones (Azabou et al. 2021, released code for CIFAR).
-_MILD = {"min_area": 0.8, "max_area": 1.0, "jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0}
+_MILD = {"min_area": 0.8, "max_area": 1.0, "jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0, "operations": 0}
 # T and T' of the paper: blur always and never solarized; blur rarely and solarized sometimes.
 _BYOL = (Pipeline(blur=1.0, solarize=0.0), Pipeline(blur=0.1, solarize=0.2))
 _SMALL = (Pipeline(blur=0.0, solarize=0.0), Pipeline(blur=0.0, solarize=0.2))

@@ -24,6 +24,9 @@ class Pipeline:
     sigma: tuple[float, float] = (0.1, 2.0)  # pixels, width of the blur, uniform
     kernel: int | None = None  # taps of the blur; none: the rule 2 int((size / 10) / 2) + 1
     solarize: float  # probability of turning values from 0.5 up into 1 - value
+    operations: int = 0  # of RandAugment, drawn for each sample and done after the blur, and then the graying; 0: none
+    magnitude: float = 10.0  # of these operations, 0 to 10
+    magnitude_spread: float = 0.5  # standard deviation of the magnitude, from sample to sample
     apart: tuple[int, int] = (0, 0)  # days to the other sample of its series that is seen beside it; 0 as the second: no end
 
     def __post_init__(self) -> None:
@@ -32,6 +35,9 @@ class Pipeline:
         for name in ("brightness", "contrast", "saturation"):
             self._within(name, 0, 1, "a strength")
         self._within("hue", 0, 0.5, "a strength in turns")
+        self._within("magnitude", 0, 10, "a magnitude")
+        if not 0 <= self.operations <= 9 or not 0 <= self.magnitude_spread < float("inf"):
+            raise ValueError(f"operations {self.operations} of spread {self.magnitude_spread} are not possible; give 0 to 9, and 0 or more")
         if not 0 < self.min_area <= self.max_area <= 1:
             raise ValueError(f"min_area {self.min_area} and max_area {self.max_area} are no range of areas; give 0 < min <= max <= 1")
         if self.apart != (0, 0) and (self.apart[0] < 1 or 0 < self.apart[1] < self.apart[0] or self.apart[1] < 0):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol.encoders import Input
-from byol.views import boxes, chain, crop, draws
+from byol.views import boxes, chain, crop, draws, operations
 from byol.views.blur import Border, radius
 from byol.views.boxes import rescaled
 from byol.views.ops import GRAY_WEIGHTS
@@ -133,7 +133,7 @@ class ViewPlan:
         height, width = (torch.full((len(x),), side) for side in x.shape[2:])
         with torch.inference_mode():
             for number, view in enumerate(views):
-                u = draws.for_view(seed, epoch, number, ids, self._drawn())
+                u = draws.for_view(seed, epoch, number, ids, self._drawn(), self._more(number))
                 cut = self._cut(number, u, height, width)
                 if self._by_numba(x, cut, number, u, input, view):
                     continue
@@ -176,7 +176,7 @@ class ViewPlan:
         with torch.inference_mode():
             for number, raw in enumerate(raws):
                 whole = torch.tensor([0, 0, *raw.shape[2:]]).expand(len(ids), 4)
-                u = draws.for_device(seed, epoch, number, ids, self._drawn())
+                u = draws.for_device(seed, epoch, number, ids, self._drawn(), self._more(number))
                 if last is None and self._by_numba(raw, whole, number, u, input, views[number]):
                     continue
                 for part in _parts(raw, raw[0].numel()):
@@ -187,7 +187,7 @@ class ViewPlan:
     def _by_numba(self, x: Tensor, cut: Tensor, view: int, u: Tensor, input: Input, out: Tensor) -> bool:
         """Whether `out` holds the view now: where the plan is compiled, and these images are what it can read."""
         # The compiled loop checks no bounds: crops of another size are for the torch version to judge.
-        if not self.compiled or x.device.type != "cpu" or out.shape[2:] != (self.sides[view],) * 2:
+        if not self.compiled or self.pipelines[view].operations or x.device.type != "cpu" or out.shape[2:] != (self.sides[view],) * 2:
             return False
         from byol.views import compiled  # imports numba, which takes most of a second
 
@@ -219,6 +219,10 @@ class ViewPlan:
     def _drawn(self) -> int | None:
         """The channels that draw numbers of their own."""
         return self.channels if self.color == "channels" else None
+
+    def _more(self, view: int) -> int:
+        """The columns of the operations of a view."""
+        return operations.COLUMNS * self.pipelines[view].operations
 
     def _boxes(self, ids: Tensor, seed: int, epoch: int, height: Tensor, width: Tensor) -> list[Tensor]:
         """(B,) ids and sides -> for each view (B, 4) boxes."""

@@ -65,6 +65,8 @@ def _ops(plan: ViewPlan, p: Pipeline) -> Iterator[str]:
     if p.gray:
         yield f"gray {_percent(p.gray)}"
     yield _blur(plan.taps(p), p)
+    if p.operations:
+        yield f"{p.operations} of RandAugment's operations, magnitude {p.magnitude:g} +- {p.magnitude_spread:g}, before the graying"
     yield f"solarize {_percent(p.solarize)}" if p.solarize else "no solarize"
 
 
