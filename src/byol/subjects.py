@@ -31,7 +31,12 @@ def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int =
         return text, encoders.load(text, input=input_for(source, pretrained=text), pretrained=True).eval()
     if text.startswith("byol-a:"):
         return text, _released(text, source)
-    return text, _fitting(exporting.load_encoder(Path(text)), text, source)
+    found = _fitting(exporting.load_encoder(Path(text)), text, source)
+    if others.is_foreign(text) and isinstance(found.input, encoders.Input):
+        # Weights of others take values in [0, 1], whatever those of the data are.
+        stats = datas.statistics(source)
+        found.input = replace(found.input, low=float(stats.low), high=float(stats.high))
+    return text, found
 
 
 def _released(text: str, source: datas.Source) -> Encoder:

@@ -93,16 +93,15 @@ _KINDS = {"conv": "conv", "batchnorm": "bn"}
 def _tree(value: object) -> Tree:
     found: dict[str, dict[str, Tensor]] = {}
     for module, leaves in _mapping(value).items():
-        found[str(module)] = {str(leaf): _tensor(f"{module}/{leaf}", part) for leaf, part in _mapping(leaves).items()}
+        found[module] = {leaf: _tensor(f"{module}/{leaf}", part) for leaf, part in _mapping(leaves).items()}
     return found
 
 
-def _mapping(value: object) -> dict[object, object]:
-    if isinstance(value, Made):
-        return value.mapping()
-    if not isinstance(value, dict):
+def _mapping(value: object) -> dict[str, object]:
+    held = value.mapping() if isinstance(value, Made) else value
+    if not isinstance(held, dict) or not all(isinstance(k, str) for k in held):
         raise ValueError("there is something else where the parameters of a network should be")
-    return value
+    return held
 
 
 def _tensor(name: str, value: object) -> Tensor:

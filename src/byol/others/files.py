@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def _pickled(path: Path) -> Contents:
     except ValueError as error:
         raise ValueError(f"{path}: {error}; give weights as torch.save or safetensors store them") from error
     assert isinstance(content, dict)
-    others = ("target network", "optimiser", *(str(k) for k in content if k != "experiment_state"))
+    others = ("target network", "optimiser", *(k for k in content if isinstance(k, str) and k != "experiment_state"))
     return Contents(state, (*heads, *others), deepmind=True)
 
 
@@ -61,9 +62,10 @@ def _by_torch(path: Path) -> Contents:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader raises nearly every type of exception on damaged bytes
-        why = "it holds Python objects, or is damaged"
+        asks = re.search(r"GLOBAL (\S+)", str(error))
+        why = f"it asks for {asks[1]}" if asks else f"it holds Python objects, or is damaged: {_first_line(error)}"
         mend = "give a file of tensors alone, as torch.save(model.state_dict(), FILE) writes it"
-        raise ValueError(f"{path} cannot be read without running what is in it: {why} ({_first_line(error)}); {mend}") from error
+        raise ValueError(f"{path} cannot be read without running what is in it: {why}; {mend}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__} and no tensors by name; give a state dict")
     return _unwrapped(path, content)

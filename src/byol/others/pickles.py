@@ -59,7 +59,7 @@ class Made:
         held = [*self.state.values()] if isinstance(self.state, dict) else [*self.state] if isinstance(self.state, tuple) else []
         found = [d for d in (self.items, *inside, *held, self.state) if isinstance(d, dict) and d]
         if not found:
-            raise ValueError(f"{self.by} holds no mapping")
+            raise ValueError("there is something else where a mapping should be")
         return found[0]
 
 
@@ -90,7 +90,7 @@ def array(value: object) -> np.ndarray:
 
 
 def _filled(shape: object, dtype: np.dtype, raw: object, *, fortran: bool) -> np.ndarray:
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape) or not isinstance(raw, bytes):
+    if not isinstance(shape, tuple) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape) or not isinstance(raw, bytes):
         raise ValueError("an array is not made of sizes and bytes")
     if math.prod(shape) * dtype.itemsize != len(raw):
         raise ValueError(f"an array of shape {shape} has {len(raw):,} bytes")
@@ -100,10 +100,11 @@ def _filled(shape: object, dtype: np.dtype, raw: object, *, fortran: bool) -> np
 def _dtype(value: object) -> np.dtype:
     """Of numbers alone: an array of objects would hold what is to be made."""
     code = value.args[0] if isinstance(value, Made) and isinstance(value.args, tuple) and value.args else None
-    if not isinstance(value, Made) or not isinstance(value.by, Named) or value.by.name != "dtype" or code not in _DTYPES:
+    named = isinstance(value, Made) and isinstance(value.by, Named) and value.by.name == "dtype"
+    if not isinstance(value, Made) or not named or not isinstance(code, str) or code not in _DTYPES:
         raise ValueError("an array is of something else than numbers")
     order = value.state[1] if isinstance(value.state, tuple) and len(value.state) > 1 else "<"
-    return np.dtype(f"{'>' if order == '>' else '<'}{code}")
+    return np.dtype(f"{'>' if isinstance(order, str) and order == '>' else '<'}{code}")
 
 
 class _Bounded:
@@ -157,10 +158,12 @@ class _Machine:
         return found
 
     def name(self, module: object, name: object) -> None:
-        top = str(module).partition(".")[0]
-        if (top in sys.stdlib_module_names or top in ("__builtin__", "copy_reg", "nt")) and name not in _NEEDED.get(str(module), ()):
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("its pickle is malformed (a name is no text)")
+        top = module.partition(".")[0]
+        if (top in sys.stdlib_module_names or top in ("__builtin__", "copy_reg", "nt")) and name not in _NEEDED.get(module, ()):
             raise ValueError(f"its pickle names {module}.{name}, which weights have no use for; nothing of it was run")
-        self.stack.append(Named(str(module), str(name)))
+        self.stack.append(Named(module, name))
 
     def make(self, by: object, args: object) -> None:
         # Of protocol 2: bytes are text in Latin-1 that is to be encoded.
@@ -178,16 +181,14 @@ class _Machine:
     def put(self, pairs: list[object]) -> None:
         target = self.stack[-1]
         into = target.items if isinstance(target, Made) else target
-        if not isinstance(into, dict) or len(pairs) % 2:
+        if not isinstance(into, dict):
             raise ValueError("its pickle puts items into what is no mapping")
-        into.update(zip(pairs[::2], pairs[1::2], strict=True))
+        into.update(_dict(pairs))
 
     def extend(self, values: list[object]) -> None:
         target = self.stack[-1]
         if isinstance(target, list):
             target.extend(values)
-        elif isinstance(target, set):
-            target.update(values)
         elif not isinstance(target, Made):
             raise ValueError("its pickle appends to what is no list")
 
@@ -200,7 +201,9 @@ def _global(machine: _Machine, argument: object) -> None:
 
 
 def _dict(pairs: list[object]) -> dict[object, object]:
-    return dict(zip(pairs[::2], pairs[1::2], strict=True))
+    # A tuple of tuples of tuples would be hashed, or written down, for ever: it stands for itself.
+    keys = [k if k is None or isinstance(k, str | int | float | bytes) else Made("a key", k) for k in pairs[::2]]
+    return dict(zip(keys, pairs[1::2], strict=True))
 
 
 _CONSTANTS = {
@@ -215,7 +218,7 @@ _FIXED: dict[str, Callable[[], object]] = {
     "EMPTY_LIST": list,
     "EMPTY_DICT": dict,
     "EMPTY_TUPLE": tuple,
-    "EMPTY_SET": set,
+    "EMPTY_SET": list,  # nothing that is looked for is in sets
     "MARK": _Mark,
 }
 _STEPS: dict[str, Callable[[_Machine, object], object]] = {
@@ -224,7 +227,7 @@ _STEPS: dict[str, Callable[[_Machine, object], object]] = {
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
     "LIST": lambda m, _: m.stack.append(m.to_mark()),
     "TUPLE": lambda m, _: m.stack.append(tuple(m.to_mark())),
-    "FROZENSET": lambda m, _: m.stack.append(frozenset(m.to_mark())),
+    "FROZENSET": lambda m, _: m.stack.append(m.to_mark()),
     "DICT": lambda m, _: m.stack.append(_dict(m.to_mark())),
     "TUPLE1": lambda m, _: m.stack.append(tuple(m.pop(1))),
     "TUPLE2": lambda m, _: m.stack.append(tuple(m.pop(2))),
