@@ -305,12 +305,7 @@ def test_training_begins_with_weights_of_others_and_keeps_their_licence(tmp_path
 
 def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (
-        (Path(__file__).parent.parent / "docs" / "encoders.md")
-        .read_text(encoding="utf-8")
-        .split("## Weights of others")[1]
-        .split("\n## ")[0]
-    )
+    text = (Path(__file__).parent.parent / "docs" / "weights_of_others.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    exec(compile(block, "encoders.md", "exec"), {"__name__": "docs"})
+    exec(compile(block, "weights_of_others.md", "exec"), {"__name__": "docs"})
     assert byol.load("encoder.safetensors").provenance["weights"] == "resnet18.pth"
