@@ -24,6 +24,7 @@ LEVEL = {
             "subjects",
             "families",
             "start",
+            "others",
             "foreign",
             "card",
             "hub",

@@ -185,11 +185,12 @@ def _write_end(session: Session, method: nn.Module, out: Path, outcome: Outcome)
         # All numbers of the first view, so that `views=run` makes it again whatever else the method takes.
         provenance["views"] = {"name": s.views, "changes": asdict(session.views.pipelines[0])}
         provenance |= {"data": session.source.fingerprint(), "kept": keeps() if callable(keeps := getattr(method, "keeps", None)) else {}}
+        provenance |= {"began": list(session.plan.notes)} if s.init else {}  # their licence goes with them
         exporting.save_encoder(runs.encoder_of(method), out / "encoder.safetensors", extra=provenance)
 
 
 def load(encoder: str | Path, *, net: nn.Module | None = None) -> Encoder:
-    """The encoder of a run or of an exported file, in evaluation mode; `.dim`, `.input`, `.preprocess` say how to use it.
+    """The encoder of a run or of a file, ours or of others, in evaluation mode; `.dim`, `.input`, `.preprocess` say how to use it.
 
     An encoder of one's own needs its module, `net`, to put the weights into.
     """

@@ -14,6 +14,7 @@ import torch
 import torch.fx.experimental._config
 from torch import Tensor, nn
 
+from byol import others
 from byol.encoders import Encoder, SoundInput, load_weights, save_weights
 from byol.encoders.store import description
 from byol.encoders.waveforms import FromWaveforms, log_mel
@@ -98,10 +99,13 @@ def _form(encoder: Encoder, takes: Takes | None) -> _Form:
 
 
 def load_encoder(path: Path, *, net: nn.Module | None = None) -> Encoder:
-    """The encoder of a run folder, of an exported .safetensors file or of a folder of the Hub, on the CPU, in eval mode.
+    """The encoder of a run folder, of an exported .safetensors file, of a folder of the Hub or of others, on the CPU, in eval mode.
 
-    `net`: the module itself, for an encoder that was made from one of your own. ValueError for a missing, damaged or foreign file.
+    `net`: the module itself, for an encoder that was made from one of your own. A checkpoint of another library is recognised
+    (`byol.others`); `NAME:FILE` reads it as that encoder. ValueError for a file that is missing, damaged or not recognised.
     """
+    if net is None and others.is_foreign(path):
+        return others.load(path)
     if path.is_dir():
         inside = next((p for name in ("encoder.safetensors", "model.safetensors") if (p := path / name).exists()), None)
         if inside is None:

@@ -1,4 +1,4 @@
-"""The weights that a run begins with, where they are those of another run or of an exported file (`byol train --init`)."""
+"""The weights that a run begins with, where they are those of another run or of a file, ours or of others (`byol train --init`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from byol import encoders, exporting
+from byol import encoders, exporting, others
 from byol.encoders import AnyInput, Encoder, Input, SoundInput
 
 
@@ -58,7 +58,8 @@ def note(init: str, found: Encoder) -> str:
     method, images = found.provenance.get("method"), found.provenance.get("images")
     made = f", trained by {method}" if isinstance(method, str) else ""
     many = f" on {images:,} samples" if isinstance(images, int) else ""
-    return f"weights: {found.name} of {init}{made}{many}"
+    theirs = f"; {words}" if (words := others.words(found)) else ""
+    return f"weights: {found.name} of {init}{made}{many}{theirs}"
 
 
 def _said(input: AnyInput) -> str:

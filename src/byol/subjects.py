@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from byol import data as datas
-from byol import encoders, evaluation, exporting
+from byol import encoders, evaluation, exporting, others
 from byol.encoders import Encoder
 from byol.modalities import rgbd, sounds
 
@@ -14,7 +14,7 @@ Subject = tuple[str, Encoder | None]  # None: raw data
 
 
 def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int = 0) -> Subject:
-    """(name, encoder) of a run, an exported file, `random:NAME` (of that seed), `timm:NAME`, `byol-a:PATH` or raw data (None).
+    """(name, encoder) of a run, a file, `random:NAME` (of that seed), `timm:NAME`, `byol-a:PATH` or raw data (None).
 
     The last are `pixels`, `counts` of a recording, and `log-mel` of sounds; `byol-a:` is a released file of BYOL-A's authors.
     """
@@ -27,11 +27,16 @@ def encoder_for(spec: str | Path | Encoder, source: datas.Source, *, seed: int =
     if text.startswith("random:"):
         name = text.removeprefix("random:")
         return f"random {name}", encoders.load(name, input=input_for(source), seed=seed).eval()
-    if text.startswith("timm:"):
+    if text.startswith("timm:") and others.split(text)[0] is None:
         return text, encoders.load(text, input=input_for(source, pretrained=text), pretrained=True).eval()
     if text.startswith("byol-a:"):
         return text, _released(text, source)
-    return text, _fitting(exporting.load_encoder(Path(text)), text, source)
+    found = _fitting(exporting.load_encoder(Path(text)), text, source)
+    if others.is_foreign(text) and isinstance(found.input, encoders.Input):
+        # Weights of others take values in [0, 1], whatever those of the data are.
+        stats = datas.statistics(source)
+        found.input = replace(found.input, low=float(stats.low), high=float(stats.high))
+    return text, found
 
 
 def _released(text: str, source: datas.Source) -> Encoder:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 DATA = "folder, archive, list, .npz/.npy, or a name of `byol list data`"
-ENCODER = "a run, an exported file, random:NAME, timm:NAME, byol-a:FILE.pth or pixels"
+ENCODER = "a run, a file (of others too), random:NAME, timm:NAME, byol-a:FILE.pth or pixels"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Train(Common):
     workers: Annotated[int | None, About("processes that decode (default: one a core for a GPU, none on a CPU)", "N")] = None
     seed: Annotated[int, About("of weights, order and views (default: 0)", "N")] = 0
     pretrained: Annotated[bool, About("start from timm's weights")] = False
-    init: Annotated[str | None, About("start from the encoder of a run, or of an exported file", "RUN")] = None
+    init: Annotated[str | None, About("start from the encoder of a run or of a file, of others too", "RUN")] = None
     compile: Annotated[bool, About("compile the networks first: a minute or two, then faster steps")] = False
     limit: Annotated[int | None, About("use so many images or sounds, spread over the data", "N")] = None
     download: Annotated[bool, About("fetch a named data set if it is not here")] = False

@@ -15,6 +15,7 @@ from byol import api, checkpoint, contact_sheet, dist
 from byol import run as runs
 from byol.api import Trained
 from byol.cli import AGAIN
+from byol.cli.notices import told
 from byol.cli.options import Resume, Train
 from byol.cli.plan import how_long, show_data, show_plan, show_whole
 from byol.cli.screen import Screen, duration, number, quoted
@@ -25,6 +26,7 @@ from byol.evaluation import suggested
 from byol.run import Session
 
 
+@told
 def train(options: Train, screen: Screen) -> int:
     """From images to an encoder, or with --dry-run to the plan alone."""
     if options.epochs is not None and options.minutes is not None:

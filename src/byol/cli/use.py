@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from byol import api, evaluation, foreign
+from byol.cli.notices import told
 from byol.cli.options import TASKS, Embed, Evaluate, Export, Report
 from byol.cli.screen import Screen, counted, quoted
 from byol.evaluation.table import dense_published_lines, published_lines
@@ -25,6 +26,7 @@ def _say_weights(encoder: str, screen: Screen) -> None:
         warnings.filterwarnings("ignore", message=".*NTT released")  # it is said
 
 
+@told
 def evaluate(options: Evaluate, screen: Screen) -> int:
     """What features are worth, beside the baselines."""
     _say_weights(options.encoder, screen)
@@ -113,6 +115,7 @@ def _check_task(options: Evaluate) -> None:
             raise ValueError(f"{name} is for class labels, not for {options.protocol[0]}; {mend}")
 
 
+@told
 def embed(options: Embed, screen: Screen) -> int:
     """Features in a file, with their names."""
     out = options.out
@@ -149,6 +152,7 @@ READ = {
 }
 
 
+@told
 def export(options: Export, screen: Screen) -> int:
     """An encoder for other programs."""
     out = options.out

@@ -1,5 +1,6 @@
 """Encoders f: images or sound -> features; ours, timm's by name, or any module wrapped."""
 
+from byol.encoders.catalogue import canonical as canonical
 from byol.encoders.catalogue import describe as describe
 from byol.encoders.catalogue import load as load
 from byol.encoders.catalogue import names as names

@@ -211,7 +211,7 @@ def _of_frames(name: str, input: AnyInput) -> None:
 def _shape(name: str, size: int, part: int = 1) -> resnet.Shape | None:
     """The shape of one of ours for images of so many pixels, with one of `part` channels, or None for timm's."""
     spec = resnet.parse(name)
-    shape = resnet.shape(spec.depth, spec.width, spec.stem or resnet.stem_for(size)) if spec else small.parse(name)
+    shape = resnet.shape(spec.depth, spec.width, spec.stem or resnet.stem_for(size), same=spec.same) if spec else small.parse(name)
     return shape and replace(shape, base=max(1, shape.base // part))
 
 
@@ -234,7 +234,7 @@ def _timm_name(name: str) -> str:
     if changes != norms.Changes():
         raise ValueError(f"there are no pre-trained weights for {name}: those of {base} are for its batch norms; leave {changes} out")
     spec = resnet.parse(name)
-    if (_ours(base) and not spec) or (spec and (spec.width > 1 or spec.stem == resnet.STEM_SMALL)):
+    if (_ours(base) and not spec) or (spec and not spec.plain):
         raise ValueError(f"there are no pre-trained weights for {name}; take resnet18, 34, 50, 101, 152 or a timm name")
     return f"resnet{spec.depth}" if spec else name.removeprefix("timm:")
 
@@ -300,12 +300,13 @@ def _ours(name: str) -> bool:
 
 def _stem(name: str, shape: resnet.Shape, input: AnyInput | None) -> str:
     spec = resnet.parse(name)
+    padded = ", SAME padding" if shape.same else ""
     if spec is None or spec.stem:
-        return str(shape.stem)
+        return f"{shape.stem}{padded}"
     if input is None:
-        return f"7x7/2 stem, 3x3/1 up to {resnet.SMALL_IMAGE} px"
+        return f"7x7/2 stem, 3x3/1 up to {resnet.SMALL_IMAGE} px{padded}"
     relation = "up to" if _side(input) <= resnet.SMALL_IMAGE else "above"
-    return f"{shape.stem}, the choice {relation} {resnet.SMALL_IMAGE} px"
+    return f"{shape.stem}, the choice {relation} {resnet.SMALL_IMAGE} px{padded}"
 
 
 def _rgb(size: int) -> Input:

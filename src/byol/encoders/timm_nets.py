@@ -9,6 +9,7 @@ from functools import partial
 
 from torch import nn
 
+from byol.encoders.input import Input
 from byol.encoders.sound_input import AnyInput
 
 
@@ -39,6 +40,17 @@ def is_known(name: str) -> bool:
         return bool(timm.is_model(name)) and get_pretrained_cfg(name) is not None
     except RuntimeError:  # no such tag
         return False
+
+
+def trained_on(name: str) -> Input:
+    """What a timm model sees by default: the images of its weights, or of most."""
+    from timm.models import get_pretrained_cfg
+
+    cfg = get_pretrained_cfg(name)
+    assert cfg is not None  # of a name that is known
+    channels, height, width = cfg.input_size
+    size = max(height, width)
+    return Input(channels=channels, size=size, resize=round(size / cfg.crop_pct), mean=tuple(cfg.mean), std=tuple(cfg.std))
 
 
 def build(name: str, input: AnyInput, *, weights: Weights | None = None) -> nn.Module:
