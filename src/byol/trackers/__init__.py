@@ -170,7 +170,8 @@ def scores(run: Path) -> dict[str, float]:
 def _numbers(protocol: str, score: dict[str, object], metric: str) -> dict[str, float]:
     """The numbers of one encoder or baseline; of several seeds their mean."""
     labels = score.get("labels")
-    who = [str(score[key]) for key in ("name", "mode", "direction", "features") if key in score]
+    # A run goes by its last name: its folder is nobody's business, and MLflow refuses it.
+    who = [str(score[key]).rstrip("/").rpartition("/")[2] for key in ("name", "mode", "direction", "features") if key in score]
     who += [f"{labels:g}"] if isinstance(labels, int | float) else []
     found: dict[str, object] = {metric: score.get("top1"), "top-5": score.get("top5")}
     for key in ("also", "metrics", "values"):
