@@ -5,6 +5,7 @@ import os
 import signal
 import struct
 import sys
+import time
 import types
 import warnings
 from pathlib import Path
@@ -255,7 +256,11 @@ def test_a_run_that_was_killed_is_one_offline_folder_of_wandb_with_every_step_on
     run = broken_off(data, tmp_path / "run", "wandb")
     assert byol("evaluate", run, data, "--protocol", "knn").code == 0
     [path] = (run / "wandb").glob("offline-run-*/*.wandb")
+    until = time.monotonic() + 60  # W&B's own process writes the end of the file a little after `finish`
     records = list(wandb_records(path))
+    while not any(r.HasField("exit") for r in records) and time.monotonic() < until:
+        time.sleep(0.1)
+        records = list(wandb_records(path))
     rows = [{i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in r.history.item} for r in records if r.HasField("history")]
     assert [row["_step"] for row in rows] == [r["step"] for r in logged(run)]
     assert [row["loss"] for row in rows] == [r["loss"] for r in logged(run)]
