@@ -14,7 +14,7 @@ FLAGS = {
     "demo": "--json --out --seed",
     "doctor": "--json --limit data",
     "train": "--accumulate --batch-size --compile --device --devices --download --dry-run --encoder --epochs --image-size --init --json "
-    "--limit --method --minutes --on-collapse --out --precision --pretrained --recipe --seed --set --workers data",
+    "--limit --method --minutes --on-collapse --out --precision --pretrained --recipe --seed --set --track --workers data",
     "resume": "--devices --json run",
     "evaluate": "--batch-size --device --devices --draws --json --labels --limit --no-baselines --precision --protocol --seed --test "
     "--workers data encoder",

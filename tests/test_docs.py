@@ -8,7 +8,7 @@ import pytest
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.mark.parametrize("name", ["parity.md"])
+@pytest.mark.parametrize("name", ["parity.md", "sharing.md"])
 def test_the_python_blocks_of_the_docs_run(name):
     blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(encoding="utf-8"), re.M | re.S)
     assert blocks

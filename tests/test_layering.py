@@ -15,6 +15,7 @@ LEVEL = {
     **dict.fromkeys(
         (
             "run",
+            "trackers",
             "contact_sheet",
             "modalities",
             "recipes",

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -126,6 +127,22 @@ def test_timm_loads_a_folder_for_the_hub_with_the_same_features_and_preprocessin
     assert tuple(config["input_size"]) == encoder.input.shape
     assert (tuple(config["mean"]), tuple(config["std"])) == (encoder.input.mean, encoder.input.std)
     assert int(size / config["crop_pct"]) == size + 4
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_transformers_loads_a_folder_for_the_hub_by_the_code_of_the_card(channels, tmp_path, monkeypatch):
+    encoder = trained("resnet18", 96, channels)
+    package.export(encoder, tmp_path / "net", format="hub")
+    blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "net" / "README.md").read_text(), re.S)
+    [code] = [block for block in blocks if "transformers" in block]
+    assert ("AutoImageProcessor" in code) == (channels == 3)
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path / "net")
+    names = {}
+    exec(code, names)
+    for n in (1, 6):
+        with torch.no_grad():
+            torch.testing.assert_close(names["model"](batch(encoder, n)).pooler_output, encoder(batch(encoder, n)), rtol=1e-5, atol=1e-5)
 
 
 def test_a_classifier_can_be_put_on_a_folder_for_the_hub(tmp_path):

@@ -32,6 +32,7 @@ from byol import (
     over_time,
     reporting,
     stopping,
+    trackers,
 )
 from byol import data as datas
 from byol import run as runs
@@ -151,23 +152,25 @@ def _train(session: Session, method: nn.Module, out: Path, watcher: Watcher | No
     with stopping.noted() as received, runs.threads_of(out):
         # The first of several processes reads the checkpoint; training hands it on.
         found = dist.from_first(lambda: vars(checkpoint.resume(out, method=method, optimizer=optimizer, views=views)))
-        if found["note"] and watcher:
-            watcher.note(found["note"])
         if views is not None:
             dist.from_first_tensors(views.buffers())
         if found["step"] == 0:  # a checkpoint holds what was set
             runs.set_by_first_batch(session, method)
-        outcome = fit(
-            out,
-            session.plan,
-            method,
-            optimizer,
-            session.feed(views),
-            views=views,
-            start=found["step"],
-            watcher=watcher,
-            interrupted=lambda: bool(received),
-        )
+        names = session.request.track if dist.rank() == 0 else ()
+        with trackers.tracking(names, out, session.plan, found["step"], watcher) as told:
+            if found["note"] and told:
+                told.note(found["note"])
+            outcome = fit(
+                out,
+                session.plan,
+                method,
+                optimizer,
+                session.feed(views),
+                views=views,
+                start=found["step"],
+                watcher=told,
+                interrupted=lambda: bool(received),
+            )
         every = dist.from_all({"skipped": [asdict(s) for s in session.skipped], "waited": [asdict(w) for w in session.waited]})
         session.skipped[:] = dict.fromkeys(datas.Skipped(**s) for of_one in every for s in of_one["skipped"])
         session.waited[:] = [datas.Waited(**w) for of_one in every for w in of_one["waited"]]
@@ -254,9 +257,8 @@ def evaluate(
         return []
     notes += _seen_before(encoder, source) if held_out is None else []
     results = [replace(r, asked=asked | {"protocol": p}, notes=r.notes + notes) for r, p in zip(results, protocols, strict=True)]
-    for result in results:
-        _keep(encoder, result)
-    return results
+    kept = [_keep(encoder, result) for result in results]
+    return [*results[:-1], replace(results[-1], notes=results[-1].notes + _told(encoder))] if any(kept) else results
 
 
 def _seen_before(encoder: str | Path | Encoder, source: datas.Source) -> list[str]:
@@ -267,10 +269,23 @@ def _seen_before(encoder: str | Path | Encoder, source: datas.Source) -> list[st
     return [f"the encoder was trained on these {many}, test {many} too, {how}; --test takes others"]
 
 
-def _keep(encoder: str | Path | Encoder, result: evaluation.Evaluation | families.Result) -> None:
+def _keep(encoder: str | Path | Encoder, result: evaluation.Evaluation | families.Result) -> bool:
     """Into the run, where the encoder is one."""
-    if isinstance(encoder, (str, Path)) and (Path(encoder) / "plan.json").exists():
-        store(Path(encoder), result)
+    if isinstance(encoder, Encoder) or not (Path(encoder) / "plan.json").exists():
+        return False
+    store(Path(encoder), result)
+    return True
+
+
+def _told(encoder: str | Path | Encoder) -> list[str]:
+    """The trackers of a run hear what its evaluations found; a note for each that failed."""
+    assert not isinstance(encoder, Encoder)
+    run = Path(encoder)
+    try:
+        names = Request.from_json(runs.read_json(run / "config.json").get("request")).track
+        return trackers.evaluated(names, run, runs.read_plan(run)) if names else []
+    except ValueError:  # a damaged run has been evaluated all the same, and who resumes it is told
+        return []
 
 
 def _official_test(data: str, source: datas.Source, limit: int | None) -> datas.Source | None:
@@ -323,7 +338,8 @@ def evaluate_task(
     tested = getattr(task, "tested", None)  # where the test samples are others of the same data
     notes = _met(Path(encoder), tested()) if callable(tested) and not isinstance(encoder, Encoder) else []
     result = replace(result, asked=asked, notes=[*result.notes, *notes])  # type: ignore[type-var]  # every result is a dataclass
-    _keep(encoder, result)
+    if _keep(encoder, result) and (failed := _told(encoder)):
+        result = replace(result, notes=[*result.notes, *failed])  # type: ignore[type-var]
     return result
 
 

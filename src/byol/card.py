@@ -57,6 +57,7 @@ def _use(encoder: Encoder, timm: bool, repo: str) -> Iterator[str]:
         config = "timm.data.resolve_model_data_config(net)"
         lines = ["import timm", "", f"net = timm.create_model({name}, pretrained=True).eval()"]
         yield _code("python", *lines, f"transform = timm.data.create_transform(**{config}, is_training=False)")
+        yield _code("python", *_transformers(encoder, repo or "."))
     own = ", net=YOUR_MODULE" if encoder.custom else ""
     fetch = [f"# byol pull {where} --out model"] if repo else []
     folder = "model" if repo else "."
@@ -65,6 +66,16 @@ def _use(encoder: Encoder, timm: bool, repo: str) -> Iterator[str]:
     i = encoder.input
     if isinstance(i, Input) and (i.low, i.high) != (0, 255):
         yield f"Values from {i.low:g} to {i.high:g} become 0 to 1 first, and `byol` does that; for timm do it yourself."
+
+
+def _transformers(encoder: Encoder, where: str) -> Iterator[str]:
+    """The same in Hugging Face transformers, which wraps timm's networks; its processor makes images of three channels."""
+    seen = encoder.input.channels == 3 if isinstance(encoder.input, Input) else False
+    yield f"from transformers import {'AutoImageProcessor, ' * seen}AutoModel"
+    yield ""
+    yield f"model = AutoModel.from_pretrained({json.dumps(where)}).eval()  # features: model(pixel_values).pooler_output"
+    if seen:
+        yield f"processor = AutoImageProcessor.from_pretrained({json.dumps(where)})"
 
 
 def _trained(encoder: Encoder, run: Run | None) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 from byol.stored import typed
 
 Value = str | int | float | bool | tuple[float, float] | None
+Tracker = Literal["csv", "tensorboard", "wandb", "mlflow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,11 @@ class Request:
     on_collapse: Literal["warn", "stop"] = "warn"
     download: bool = False
     set: tuple[str, ...] = ()  # KEY=VALUE, any field of Settings, of the method's Config or of the views
+    track: tuple[Tracker, ...] = ()  # programs that are told how it goes
 
     def __post_init__(self) -> None:
+        if not isinstance(self.track, tuple):
+            raise ValueError(f"track is {self.track!r}; give the names in a tuple, e.g. ('csv',)")
         _check_choices(self)
 
     def folded(self) -> Request:
@@ -53,10 +57,10 @@ class Request:
         words = [self.data]
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.name in ("data", "set") or (value == f.default and type(value) is type(f.default)):
+            if f.name in ("data", "set", "track") or (value == f.default and type(value) is type(f.default)):
                 continue
             words += [f"--{f.name.replace('_', '-')}", *([] if value is True else [str(value)])]
-        return words + (["--set", *self.set] if self.set else [])
+        return words + [w for name in ("track", "set") if (several := getattr(self, name)) for w in (f"--{name}", *several)]
 
     @classmethod
     def from_json(cls, fields: object) -> Request:
@@ -145,8 +149,12 @@ class Plan:
 def _check_choices(values: object) -> None:
     """ValueError for a field that holds none of the words of its type."""
     for name, wanted in get_type_hints(type(values)).items():
-        if get_origin(wanted) is Literal and getattr(values, name) not in get_args(wanted):
-            raise ValueError(f"{name} is {getattr(values, name)!r}; give one of {', '.join(get_args(wanted))}")
+        value = getattr(values, name)
+        several = get_origin(wanted) is tuple and isinstance(value, tuple)
+        wanted = get_args(wanted)[0] if several else wanted
+        for one in value if several else (value,):
+            if get_origin(wanted) is Literal and one not in get_args(wanted):
+                raise ValueError(f"{name} is {one!r}; give one of {', '.join(get_args(wanted))}")
 
 
 def parse_assignments(pairs: tuple[str, ...], kinds: dict[str, type]) -> dict[str, dict[str, Value]]:

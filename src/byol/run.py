@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from byol import __version__, checkpoint, dist, encoders, methods, modalities, optim, recipes, start, stored, views
+from byol import __version__, checkpoint, dist, encoders, methods, modalities, optim, recipes, start, stored, trackers, views
 from byol.config import Plan, Request
 from byol.data import MAX_BYTES, Skipped, Source, Statistics, Waited, cores, ids_at, load_memory, open_source, present, shown
 from byol.encoders import AnyInput, Encoder, Input, SoundInput, input_from_json
@@ -225,6 +225,7 @@ class Look:
 def look(request: Request, progress: Progress = lambda what, done, total: None) -> Look:
     """Read the data and measure what the recipe wants to know of it and of the device."""
     request = request.folded()
+    trackers.check(request.track)
     recipes.method_for(request)  # a recipe of another method is refused before the data is read
     source = open_source(request.data, limit=request.limit, download=request.download, progress=_looking(progress))
     memory, source = _in_memory(source, progress)

@@ -75,6 +75,10 @@ class Train(Common):
     download: Annotated[bool, About("fetch a named data set if it is not here")] = False
     on_collapse: Annotated[Literal["warn", "stop"], About("what to do when all features come out alike (default: warn)")] = "warn"
     set: Annotated[tuple[str, ...], About("any setting of the plan, e.g. lr=0.3 tau_base=0.99; --dry-run lists them", "KEY=VALUE")] = ()
+    track: Annotated[
+        tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...],
+        About("tell csv, tensorboard, wandb or mlflow, in the run folder (default: none)", "NAME"),
+    ] = ()
     dry_run: Annotated[bool, About("print the whole plan, draw the views of a few samples, train nothing")] = False
 
 

@@ -146,6 +146,8 @@ def _belongs(word: str, name: str, item: object, *, places: bool) -> bool:
         return not word.startswith("--")
     if name == "set":
         return False
+    if choices(item):
+        return word in choices(item)
     if name == "protocol":
         return word.partition(":")[0] in PROTOCOLS
     try:

@@ -164,7 +164,7 @@ def export(options: Export, screen: Screen) -> int:
     elif options.format is not None:
         lines = foreign.plain(api.load(out), options.format).lines
         screen.say(f"Next, in Python with {options.format} alone:")
-        for line in [*lines, f'net.load_state_dict(safetensors.torch.load_file("{out}"))']:
+        for line in ["import safetensors.torch", *lines, f'net.load_state_dict(safetensors.torch.load_file("{out}"))', "net.eval()"]:
             screen.say(f"  {line}")
     elif out.suffix.lower() == ".safetensors":
         screen.say(f'Next: byol.load("{out}") in Python')
