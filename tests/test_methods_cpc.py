@@ -7,7 +7,8 @@ from torch import nn
 from byol import encoders, methods
 from byol.encoders import Cut, Input, Patches
 from byol.methods import cpc
-from byol.methods.cpc import Context, dropped, labels
+from byol.methods.cpc import Context, labels
+from byol.views.alter import dropped
 
 CPC = methods.load("cpc")
 RGB = Input(channels=3, size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))

@@ -22,7 +22,7 @@ Use it where the layout of an image says what it is; a step costs about three pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +31,10 @@ from byol import dist
 from byol.encoders import Encoder, Patches
 from byol.losses import products
 from byol.methods import Curve, StepOutput, View
-from byol.methods._bank import uniforms
+from byol.methods._draws import uniforms
 from byol.methods._heads import at_least_float32, width
 from byol.optim import Group, param_groups
-from byol.views import chain, draws
-from byol.views.palette import palette
-from byol.views.pipeline import Pipeline
+from byol.views.alter import alter, columns
 
 RECIPES = {
     "cpc-imagenet-r50": {
@@ -74,9 +72,6 @@ AUTO = {
     "weight_decay": 1e-5,
 }
 SCALE = 0.1  # of the predictions
-# Inception's colours, as TensorFlow's models change them: 32 / 255 of brightness, contrast and saturation by a half, hue by a fifth.
-COLOURS = Pipeline(brightness=32 / 255, contrast=0.5, saturation=0.5, hue=0.2, blur=0.0, solarize=0.0)
-DROP, KEPT = draws.TOP.start, draws.LEFT.start  # columns of the draws: patches are not cropped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,21 +159,12 @@ class CPC(nn.Module):
         metrics = {"patch_found": torch.stack(shares).mean(), "information": chance - loss.detach()}
         return StepOutput(loss, (t.detach().mean((1, 2)),), metrics)
 
-    @torch.no_grad()
     def _changed(self, patches: Patches, parts: Tensor) -> Tensor:
-        """(B, G, G, C, p, p) normalised, which is overwritten -> the same, every patch changed by itself."""
-        c, channels = self.config, parts.shape[3]
-        x = parts.flatten(0, 2)
-        # On the CPU, so that the host knows which patches an op touches and no step waits for the device.
-        u = uniforms(len(x), draws.each_channel(2, channels).stop, torch.device("cpu"))
-        mean, std = (torch.tensor(v, dtype=x.dtype).view(-1, 1, 1).to(x.device) for v in (patches.input.mean, patches.input.std))
-        pipeline = replace(COLOURS, flip=c.patch_flip, jitter=c.patch_jitter, gray=c.patch_gray)
-        colours = palette("torchvision", "rgb" if channels == 3 else "channels", channels, pipeline)
-        rounds = chain.rounds_of(pipeline, colours, 1, "reflect", u, by_reach=False)
-        x = (chain.augment((x * std + mean).clamp_(0, 1), u, rounds) - mean) / std
-        if channels > 1:
-            x = x.masked_fill(dropped(u, c.patch_drop, channels).to(x.device)[:, :, None, None], 0)
-        return x.view(parts.shape)
+        """(B, G, G, C, p, p) normalised -> the same, every patch changed by itself."""
+        c, x = self.config, parts.flatten(0, 2)
+        u = uniforms(len(x), columns(x.shape[1]), torch.device("cpu"))
+        odds = {"flip": c.patch_flip, "jitter": c.patch_jitter, "gray": c.patch_gray, "drop": c.patch_drop}
+        return alter(x, u, mean=patches.input.mean, std=patches.input.std, **odds).view(parts.shape)
 
     def after_step(self, progress: float) -> None:
         """Nothing follows."""
@@ -242,13 +228,6 @@ def labels(images: int, k: int, grid: tuple[int, ...], device: torch.device) -> 
     rows, columns = grid
     places = torch.arange(images * rows * columns, device=device).view(images, rows, columns) + dist.rank() * images * rows * columns
     return places[:, k:].flatten()
-
-
-def dropped(u: Tensor, probability: float, channels: int) -> Tensor:
-    """(n, k) draws -> (n, channels) bool: which channels are taken away, all but one of some patches."""
-    chosen = torch.from_numpy(draws.chosen(u[:, DROP].numpy(), probability))
-    kept = (u[:, KEPT] * channels).long()
-    return chosen[:, None] & (torch.arange(channels) != kept[:, None])
 
 
 def _patches(encoder: nn.Module) -> Patches:

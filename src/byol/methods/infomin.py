@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from byol.encoders import Encoder
 from byol.losses import normalise
 from byol.methods import BOTH, Curve, StepOutput, View, moco, pirl
-from byol.methods._bank import uniforms
+from byol.methods._draws import uniforms
 from byol.methods._heads import at_least_float32, mlp, width
 
 RECIPES = {

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +80,7 @@ class Options:
 
     hidden: int = 2048  # units of the hidden layer of the projector
     dim: int = 128  # units of the projection
+    projection_norm: Literal["none", "batch"] = "none"  # none: as released; batch: no scale or shift, so that no two begin alike
     prototypes: int = 3000  # what images are assigned to; about ten times as many as classes, and no more than images in batch and queue
     temperature: float = 0.1  # of what views tell
     epsilon: float = 0.05  # how soft assignments are
@@ -92,6 +94,8 @@ class Options:
         for name in ("hidden", "dim", "iterations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.projection_norm not in ("none", "batch"):
+            raise ValueError(f"projection_norm is {self.projection_norm!r}; give none or batch")
         if self.prototypes < 2:
             raise ValueError(f"prototypes is {self.prototypes}, and to be assigned takes a choice; give 2 or more")
         for name in ("local_views", "queue"):
@@ -132,7 +136,7 @@ class SwAV(nn.Module):
         super().__init__()
         c = self.config = config or Options()
         self.encoder = encoder
-        self.projector = mlp(width(encoder), c.hidden, c.dim, output_bias=True)
+        self.projector = mlp(width(encoder), c.hidden, c.dim, output_bias=True, output_norm=c.projection_norm == "batch")
         self.prototypes = nn.Linear(c.dim, c.prototypes, bias=False)
         self.register_buffer("progress", torch.zeros(()))  # of the last step
         self.register_buffer("queue", torch.zeros(2, c.queue, c.dim))
