@@ -6,7 +6,7 @@ from torch import nn
 
 from byol import encoders, methods, views
 from byol.methods import infomin, moco
-from byol.methods._bank import uniforms
+from byol.methods._draws import uniforms
 
 InfoMin, MoCo, PIRL = methods.load("infomin"), methods.load("moco"), methods.load("pirl")
 SMALL = {"hidden": 10, "dim": 6, "queue": 20}

@@ -19,7 +19,8 @@ _DROP, _KEPT = draws.TOP.start, draws.LEFT.start  # columns of the draws: nothin
 
 def columns(channels: int) -> int:
     """How many random numbers an image of so many channels takes."""
-    return draws.each_channel(2, channels).stop
+    many: int = draws.each_channel(2, channels).stop
+    return many
 
 
 @torch.no_grad()
