@@ -28,10 +28,10 @@ def shares(lines, *names):
 
 
 def test_few_labels_sets_the_encoder_beside_pixels_and_an_untrained_network(told):
-    lines = told("few_labels.py", "--tiny")
+    lines = told("few_labels.py", "--tiny", "--keep", "kept")
     assert lines[0] == "1,437 pictures to learn from, without their labels"
     table = {line.split()[0]: line for line in lines if line.startswith("  ")}
-    assert {"pixels", "random", "run"} <= set(table)
+    assert {"pixels", "random", "kept/run"} <= set(table)
     assert sum("% right" in line for line in lines) == 2
 
 
