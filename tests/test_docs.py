@@ -1,19 +1,8 @@
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 DOCS = Path(__file__).parent.parent / "docs"
-
-
-@pytest.mark.parametrize("name", ["parity.md", "sharing.md"])
-def test_the_python_blocks_of_the_docs_run(name):
-    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(encoding="utf-8"), re.M | re.S)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, name, "exec"), {"__name__": "docs"})
 
 
 def test_every_recipe_is_in_the_docs():
