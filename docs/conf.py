@@ -44,7 +44,7 @@ HOW_TO = ("own_photos", "few_labels", "continue", "sound", "channels", "cluster"
 MAP = {
     "How to": [f"howto/{p}" for p in HOW_TO] + ["examples"],
     "In depth": [
-        *("data", "recipes", "encoders", "evaluation", "health", "ablations", "predictors", "scaling", "sharing"),
+        *("data", "recipes", "encoders", "evaluation", "health", "ablations", "predictors", "scaling", "sharing", "weights_of_others"),
         *("sound", "sound_data", "rgbd", "longitudinal", "recordings", "published"),
     ],
     "Methods": ["methods/README"],
