@@ -55,7 +55,7 @@ RECIPES = {
     },
 }  # fmt: skip
 PUBLISHED = "DINO"
-AUTO = {"hidden": 1024, "bottleneck": 128, "dim": 1024, "head_norm": "batch", "local_views": 0, "lr": 0.01}
+AUTO = {"hidden": 1024, "bottleneck": 128, "dim": 1024, "head_norm": "batch", "local_views": 0, "tau_base": 0.99, "lr": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,6 @@ class Options:
     bottleneck: int = 256  # units before the last layer, of length 1
     dim: int = 65536  # outputs of the softmax; for small data 1 to 8 thousand
     head_norm: Literal["batch", "none"] = "none"  # between the layers of the head
-    projection_norm: Literal["none", "batch"] = "none"  # of the bottleneck; batch: no scale or shift, so that no two begin alike
     temperature: float = 0.1  # of the student
     teacher_temperature: float = 0.04  # of the teacher
     teacher_temperature_start: float = 0.04  # of the teacher in the first step
@@ -111,8 +110,7 @@ class Head(nn.Module):
         for units in (c.hidden, c.hidden):
             parts += [nn.Linear(inputs, units), norm(units), nn.GELU()]
             inputs = units
-        last = [nn.BatchNorm1d(c.bottleneck, affine=False)] if c.projection_norm == "batch" else []
-        self.layers = nn.Sequential(*parts, nn.Linear(inputs, c.bottleneck), *last)
+        self.layers = nn.Sequential(*parts, nn.Linear(inputs, c.bottleneck))
         self.last = nn.Linear(c.bottleneck, c.dim, bias=False)
         for part in self.layers:
             if isinstance(part, nn.Linear):

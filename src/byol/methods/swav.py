@@ -71,7 +71,16 @@ RECIPES = {
     },
 }  # fmt: skip
 PUBLISHED = "SwAV"
-AUTO = {"hidden": 1024, "dim": 128, "prototypes": 100, "local_views": 0, "queue": 1024, "frozen": 0.01, "lr": 0.01}
+AUTO = {
+    "hidden": 1024,
+    "dim": 128,
+    "projection_norm": "batch",
+    "prototypes": 100,
+    "local_views": 0,
+    "queue": 1024,
+    "frozen": 0.01,
+    "lr": 0.05,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
