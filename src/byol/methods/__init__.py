@@ -1,6 +1,6 @@
 """Methods, one file each, found by file name: a new file here is a new method everywhere.
 
-The contract (`Method`): an `nn.Module` made of an encoder and its `Config`; `forward(views)` gives a `StepOutput`;
+The contract (`Method`, most of it in `Base`): an `nn.Module` made of an encoder and its `Config`; `forward(views)` gives a `StepOutput`;
 `after_step(progress)` runs once after every optimiser step. It knows no device, optimiser, logger, path or data.
 
 A class may say more of itself: `VIEWS`, the views it takes (else two), or the function of its options that gives them; `ROWS`, what
@@ -29,7 +29,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from byol.optim import Group
+from byol.optim import Group, param_groups
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,25 @@ class Method(Protocol):
     def risks(self) -> dict[str, str]:
         """What in its options is known to end in collapse, and the setting that mends it: {"there is no predictor": "predictor=mlp"}."""
         ...
+
+
+class Base(nn.Module):
+    """What most methods fulfil alike of the contract; a method has `__init__`, `forward` and `risks`, and of these what is its own."""
+
+    def after_step(self, progress: float) -> None:
+        """Nothing follows the optimiser."""
+
+    def param_groups(self) -> list[Group]:
+        """All parameters at the learning rate."""
+        return param_groups(self)
+
+    def schedule(self, progress: float) -> dict[str, float]:
+        """Nothing changes over the run."""
+        return {}
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Nothing is measured beside health."""
+        return {}
 
 
 def names() -> list[str]:

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from byol.methods import Exhibit, StepOutput, View
+from byol.methods import Base, Exhibit, StepOutput, View
 from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side
 from byol.methods._heads import at_least_float32, width
-from byol.optim import Group, param_groups
 
 AUTO = {"hidden": 128, "views": "crop", "lr": 0.1}
 SHOWN = 12  # images in a report, four in a row
@@ -30,7 +29,7 @@ class Options(DecoderOptions):
     """The options of the autoencoder."""
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Base):
     """One view in, the error of its reconstruction out."""
 
     Config = Options
@@ -50,21 +49,6 @@ class Autoencoder(nn.Module):
         again = at_least_float32(self.decoder(y))
         same_shape(again, x)
         return StepOutput((again - x).square().mean(), (y.detach(),))
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser."""
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder and of the decoder."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """There are none: features that are all alike cannot make images that are not."""

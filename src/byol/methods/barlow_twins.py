@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import products
-from byol.methods import Curve, StepOutput
+from byol.methods import Base, Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.optim import Group, param_groups
 
@@ -71,7 +71,7 @@ class Options:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
 
 
-class BarlowTwins(nn.Module):
+class BarlowTwins(Base):
     """Two views in, what their cross-correlation lacks of the identity out."""
 
     Config = Options
@@ -107,20 +107,9 @@ class BarlowTwins(nn.Module):
         }
         return StepOutput(loss, (z_v.detach(), z_w.detach()), metrics)
 
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser."""
-
     def param_groups(self) -> list[Group]:
         """Those of the encoder and of the projector; biases and normalisation with their own rate."""
         return [Group(**{**g, "lr_scale": self.config.bias_rate}) if g["exclude"] else g for g in param_groups(self)]
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """Units that may all say the same."""

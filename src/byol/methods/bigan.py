@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from byol.methods import Curve, Exhibit, StepOutput, View
+from byol.methods import Base, Curve, Exhibit, StepOutput, View
 from byol.methods._decoder import SMALLEST, DecoderOptions, decoder_for, same_shape, shape_of, side_by_side, takes_volumes
 from byol.methods._draws import uniforms
 from byol.methods._heads import at_least_float32, width
@@ -69,7 +69,7 @@ class Options(DecoderOptions):
             raise ValueError(f"beta1 is {self.beta1:g}; give 0 or more and less than 1")
 
 
-class BiGAN(nn.Module):
+class BiGAN(Base):
     """One view in, the loss of the discriminator plus that of encoder and generator out."""
 
     Config = Options
@@ -116,23 +116,12 @@ class BiGAN(nn.Module):
         """(rows, dim) codes, uniform in [-1, 1)."""
         return 2 * uniforms(rows, self.config.dim, device) - 1
 
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser, which steps all networks."""
-
     def param_groups(self) -> list[Group]:
         """Those of encoder, code and generator, and the discriminator's with its factor on the rate."""
         c = self.config
         parts = ((self.encoder, 1.0), (self.code, 1.0), (self.generator, 1.0), (self.discriminator, c.judge_rate))
         groups = [(group, rate) for part, rate in parts for group in param_groups(part)]
         return [Group(**{**group, "lr_scale": rate, "betas": (c.beta1, 0.999)}) for group, rate in groups]
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none beside the metrics."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """A discriminator that learns much faster than the others wins, and tells them nothing."""

@@ -32,9 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from byol import dist, geometry
-from byol.methods import Curve, StepOutput
+from byol.methods import Base, Curve, StepOutput
 from byol.methods._heads import at_least_float32, mlp, width
-from byol.optim import Group, param_groups
 
 MODALITY = "rgbd"
 RECIPES = {
@@ -116,8 +115,11 @@ class Pair:
     visual_sampled: Tensor  # (32, D) visual features of the first
 
 
-class BYOC(nn.Module):
-    """Two frames of a scene in, the weighted sum of the three losses out. The encoder is one of RGB-D frames, such as `byoc`."""
+class BYOC(Base):
+    """Two frames of a scene in, the weighted sum of the three losses out. The encoder is one of RGB-D frames, such as `byoc`.
+
+    The released code decays what has no decay here (biases, normalisation) as well, by 1e-6.
+    """
 
     Config = Options
     CURVES = (
@@ -210,21 +212,6 @@ class BYOC(nn.Module):
         projections = tuple(torch.cat([pair.sampled[k] for pair in pairs]) for k in (0, 1))
         metrics = {key: value.detach() for key, value in means.items()} | {"visual_spread": _spread([p.visual_sampled for p in pairs])}
         return StepOutput(loss, projections, metrics)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows."""
-
-    def param_groups(self) -> list[Group]:
-        """All parameters. The released code decays those without decay here (biases, normalisation) as well, by 1e-6."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """Nothing is scheduled."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """Nothing besides."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """Geometric features that are made alike and nothing else are so soonest by being all the same."""

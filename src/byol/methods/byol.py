@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from byol.losses import objective, squared_distance
-from byol.methods import Curve, StepOutput
+from byol.methods import Base, Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, follow, twins
 from byol.optim import Group, Schedule, param_groups, target_momentum
@@ -76,7 +76,7 @@ class Options:
         return target_momentum(progress, self.tau_base, self.tau_schedule)
 
 
-class BYOL(nn.Module):
+class BYOL(Base):
     """Two views in, the symmetric loss out (eq. 2 and its mirror); `after_step` moves the target.
 
     `encoder` is any module from images to (B, dim) with `.dim`. `projector` and `predictor` replace the paper's heads.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import full_precision, normalise
-from byol.methods import Curve, StepOutput
+from byol.methods import Base, Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._self_labels import Labels, Options, found, labels, mean_where
 from byol.methods._targets import distance, follow, twins
@@ -42,7 +42,7 @@ RECIPES = {
 AUTO = {"theta_positive": 0.95}  # with the 0.8 of the script two directions are left, digits or CIFAR-10
 
 
-class CCSL(nn.Module):
+class CCSL(Base):
     """Two views in, the loss over the labelled pairs of the batch out; `after_step` moves the target."""
 
     Config = Options

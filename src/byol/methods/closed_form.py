@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import full_precision, normalise, regression_loss
-from byol.methods import Curve, StepOutput
+from byol.methods import Base, Curve, StepOutput
 from byol.methods import _predictors as forms
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, follow, twins
@@ -121,7 +121,7 @@ class Options:
         return target_momentum(progress, self.tau_base, self.tau_schedule)
 
 
-class ClosedForm(nn.Module):
+class ClosedForm(Base):
     """Two views in, BYOL's loss out; the predictor is set anew in every pass, and `after_step` moves the target."""
 
     Config = Options

@@ -30,10 +30,9 @@ from torch import Tensor, nn
 from byol import dist
 from byol.encoders import Encoder
 from byol.losses import normalise, products
-from byol.methods import Curve, StepOutput, View
+from byol.methods import Base, Curve, StepOutput, View
 from byol.methods._bank import Bank, BankOptions, head
 from byol.methods._heads import at_least_float32, width
-from byol.optim import Group, param_groups
 
 RECIPES = {
     "cmc-imagenet-r50-240": {
@@ -79,7 +78,7 @@ class Options(BankOptions):
         return self.negatives_from == "bank"
 
 
-class CMC(nn.Module):
+class CMC(Base):
     """One view and which sample it is of in, the loss of both halves finding each other out; `after_step` writes the rows."""
 
     Config = Options
@@ -133,18 +132,6 @@ class CMC(nn.Module):
         if self.config.banks():
             self.first_bank.write()
             self.second_bank.write()
-
-    def param_groups(self) -> list[Group]:
-        """Those of both networks and heads."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """There are none: negatives keep images apart."""

@@ -30,10 +30,9 @@ from torch import Tensor, nn
 from byol import dist
 from byol.encoders import Encoder, Patches
 from byol.losses import products
-from byol.methods import Curve, StepOutput, View
+from byol.methods import Base, Curve, StepOutput, View
 from byol.methods._draws import uniforms
 from byol.methods._heads import at_least_float32, width
-from byol.optim import Group, param_groups
 from byol.views.alter import alter, columns
 
 RECIPES = {
@@ -116,7 +115,7 @@ class Options:
         return range(first, min(first + self.offsets, rows))
 
 
-class CPC(nn.Module):
+class CPC(Base):
     """One view in, the cross-entropy of finding the patches further on out."""
 
     Config = Options
@@ -165,21 +164,6 @@ class CPC(nn.Module):
         u = uniforms(len(x), columns(x.shape[1]), torch.device("cpu"))
         odds = {"flip": c.patch_flip, "jitter": c.patch_jitter, "gray": c.patch_gray, "drop": c.patch_drop}
         return alter(x, u, mean=patches.input.mean, std=patches.input.std, **odds).view(parts.shape)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows."""
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder, the context network and the predictions."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """There are none: patches of other places and images keep them apart."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import full_precision, regression_loss
-from byol.methods import Curve, StepOutput
+from byol.methods import Base, Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._self_labels import Labels, Options, found, labels, mean_where
 from byol.methods._targets import distance, follow, twins
@@ -42,7 +42,7 @@ RECIPES = {
 AUTO = {"negatives": True}  # without them cross-entropy has a trivial solution, and short runs find it
 
 
-class CSSL(nn.Module):
+class CSSL(Base):
     """Two views in, the loss over the labelled pairs of the batch out; `after_step` moves the target."""
 
     Config = Options

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from byol.methods import Curve, Exhibit, StepOutput, View
+from byol.methods import Base, Curve, Exhibit, StepOutput, View
 from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side, takes_volumes
 from byol.methods._draws import normals, uniforms
 from byol.methods._heads import at_least_float32, width
-from byol.optim import Group, param_groups
 
 AUTO = {"hidden": 128, "views": "crop", "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0}
 SHOWN = 8  # images in a report, two in a row
@@ -42,7 +41,7 @@ class Options(DecoderOptions):
             raise ValueError(f"noise is {self.noise:g}; give 0 or more standard deviations of the data")
 
 
-class DenoisingAutoencoder(nn.Module):
+class DenoisingAutoencoder(Base):
     """One view in, the error of its reconstruction from a spoilt copy out."""
 
     Config = Options
@@ -75,21 +74,6 @@ class DenoisingAutoencoder(nn.Module):
             u = uniforms(len(x), places[0].numel(), x.device).view(places.shape)
             x = x.masked_fill(u < c.drop, 0.0)
         return x
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser."""
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder and of the decoder."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """Where nearly nothing is left of an image, the mean of all is the best guess for each."""

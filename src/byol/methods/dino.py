@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import normalise, products
-from byol.methods import Curve, StepOutput, View
+from byol.methods import Base, Curve, StepOutput, View
 from byol.methods._heads import at_least_float32, width
 from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, Schedule, param_groups, target_momentum
+from byol.optim import Schedule, target_momentum
 
 RECIPES = {
     "dino-imagenet-r50-100": {
@@ -126,7 +126,7 @@ class Head(nn.Module):
         return products(z, normalise(fixed + (self.last.weight - fixed) * learns).to(z.dtype))
 
 
-class DINO(nn.Module):
+class DINO(Base):
     """Two whole views and any number of local ones in, the mean cross-entropy of the student with the teacher out."""
 
     Config = Options
@@ -189,10 +189,6 @@ class DINO(nn.Module):
         """Move the teacher, with tau at progress = k/K."""
         follow(*self._pairs(), self.config.tau(progress))
         self.progress.fill_(progress)
-
-    def param_groups(self) -> list[Group]:
-        """Those of the student; the teacher has no gradient and so no place in them."""
-        return param_groups(self)
 
     def schedule(self, progress: float) -> dict[str, float]:
         """What `after_step` uses at this progress, for the log."""

@@ -25,10 +25,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from byol.losses import normalise
-from byol.methods import Curve, StepOutput, View
+from byol.methods import Base, Curve, StepOutput, View
 from byol.methods._bank import Bank, BankOptions, head
 from byol.methods._heads import at_least_float32, width
-from byol.optim import Group, param_groups
 
 RECIPES = {
     "instdisc-imagenet-r50-200": {
@@ -70,7 +69,7 @@ class Options(BankOptions):
             raise ValueError(f"prox is {self.prox}; give 0 or more")
 
 
-class InstDisc(nn.Module):
+class InstDisc(Base):
     """One view and which sample it is of in, the loss of finding that sample's row out; `after_step` writes the rows."""
 
     Config = Options
@@ -103,18 +102,6 @@ class InstDisc(nn.Module):
     def after_step(self, progress: float) -> None:
         """Write the rows of the samples that the update saw."""
         self.bank.write()
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder and of the head."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """There are none: negatives keep images apart."""

@@ -23,11 +23,10 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import normalise
-from byol.methods import Curve, StepOutput, View
+from byol.methods import Base, Curve, StepOutput, View
 from byol.methods._bank import EPSILON, Bank, BankOptions, head
 from byol.methods._clusters import kmeans
 from byol.methods._heads import at_least_float32, width
-from byol.optim import Group, param_groups
 
 RECIPES = {
     "local_aggregation-imagenet-r50-200": {
@@ -102,7 +101,7 @@ class Options(BankOptions):
         return passed * self.epochs // self.steps if passed >= 0 else -1
 
 
-class LocalAggregation(nn.Module):
+class LocalAggregation(Base):
     """One view and which sample it is of in, the loss out; `after_step` writes the rows and, once an epoch, clusters them."""
 
     Config = Options
@@ -166,18 +165,6 @@ class LocalAggregation(nn.Module):
         for h, labels in enumerate(self.labels):
             labels.copy_(kmeans(self.bank.rows, c.k(), iterations=c.iterations, seed=SEED + h))
         dist.from_first_tensors([self.labels])  # other devices may round otherwise
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder and of the head."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """Neighbours of a bank that holds nothing yet."""

@@ -25,11 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from byol.methods import Curve, Exhibit, StepOutput
+from byol.methods import Base, Curve, Exhibit, StepOutput
 from byol.methods._decoder import decoder_for, same_shape
 from byol.methods._heads import at_least_float32, frozen, width
 from byol.methods._self_labels import mean_where
-from byol.optim import Group, param_groups
 
 AUTO = {
     "encoder": "lssl",
@@ -93,7 +92,7 @@ class Options:
             raise ValueError(f"least_change={self.least_change:g} would divide by nothing; give a number above 0")
 
 
-class Lssl(nn.Module):
+class Lssl(Base):
     """Two pictures of a subject in, how badly they are reconstructed and how far their change is from tau out."""
 
     Config = Options
@@ -113,7 +112,7 @@ class Lssl(nn.Module):
         features = width(encoder)
         self.latent: nn.Module = nn.Linear(features, c.latent, bias=False) if c.latent else nn.Identity()
         dim = c.latent or features
-        self.tau = nn.Parameter(F.normalize(torch.randn(dim), dim=0))
+        self.tau = nn.Parameter(F.normalize(torch.randn(dim), dim=0))  # its length means nothing, and does not decay
         self.decoder = decoder_for(encoder, dim, hidden=c.hidden, channels=c.channels, size=c.size)
         self.train()
 
@@ -148,21 +147,6 @@ class Lssl(nn.Module):
         metrics = {"cosine": mean_where(cosine, counts), "change": mean_where(square.where(counts, 1.0).sqrt(), counts)}
         metrics |= {"reconstruction": recon, "counted": counts.to(recon.dtype).mean()}
         return StepOutput(loss, (earlier.detach(), later.detach()), {k: v.detach() for k, v in metrics.items()})
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser."""
-
-    def param_groups(self) -> list[Group]:
-        """Those of all networks that learn, and tau, whose length means nothing and does not decay."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """Features are free to lie on one line where no picture has to be made of them."""

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import normalise, products
-from byol.methods import StepOutput
+from byol.methods import Base, StepOutput
 from byol.methods._heads import at_least_float32, mlp, width
 from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, param_groups
 
 RECIPES = {
     "moco-imagenet-r50-200": {
@@ -77,7 +76,7 @@ class Options:
             raise ValueError(f"tau is {self.tau}; give a number from 0 (keys by the online network) to 1 (it never moves)")
 
 
-class MoCo(nn.Module):
+class MoCo(Base):
     """Two views in, InfoNCE over the other key and the queue out; every pass puts its keys into the queue."""
 
     Config = Options
@@ -140,10 +139,6 @@ class MoCo(nn.Module):
     def after_step(self, progress: float) -> None:
         """Move the network of the keys; before the first keys of the next step, as in the released code."""
         follow(*self._pairs(), self.config.tau)
-
-    def param_groups(self) -> list[Group]:
-        """Those of the network of the queries; that of the keys has no gradient and so no place in them."""
-        return param_groups(self)
 
     def schedule(self, progress: float) -> dict[str, float]:
         """What `after_step` uses: the same at every step."""

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import normalise, regression_loss
-from byol.methods import StepOutput, View
+from byol.methods import Base, StepOutput, View
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, Schedule, param_groups, target_momentum
+from byol.optim import Schedule, target_momentum
 
 RECIPES = {
     "myow-cifar10-r18": {
@@ -93,7 +93,7 @@ class Options:
         return target_momentum(progress, self.tau_base, self.tau_schedule)
 
 
-class MYOW(nn.Module):
+class MYOW(Base):
     """Two augmented and two mined views in, the weighted sum of both losses out; `after_step` moves the targets."""
 
     Config = Options
@@ -173,10 +173,6 @@ class MYOW(nn.Module):
         """Move the targets, xi <- tau xi + (1 - tau) theta, with tau at progress = k/K; and the weight of mining."""
         follow(*self._pairs(), self.config.tau(progress))
         self.progress.fill_(progress)
-
-    def param_groups(self) -> list[Group]:
-        """The online parameters; the targets have no gradient and so no place in them."""
-        return param_groups(self)
 
     def schedule(self, progress: float) -> dict[str, float]:
         """What `after_step` uses at this progress, for the log."""

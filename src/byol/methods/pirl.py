@@ -27,11 +27,10 @@ from torch.nn.functional import interpolate
 
 from byol.encoders import Encoder, wrap
 from byol.losses import normalise
-from byol.methods import Curve, StepOutput, View
+from byol.methods import Base, Curve, StepOutput, View
 from byol.methods._bank import Bank, BankOptions, head
 from byol.methods._draws import uniforms
 from byol.methods._heads import at_least_float32, width
-from byol.optim import Group, param_groups
 
 RECIPES = {
     "pirl-imagenet-r50-800": {
@@ -101,7 +100,7 @@ class Options(BankOptions):
         return sides(size, self.cell, self.patch)
 
 
-class PIRL(nn.Module):
+class PIRL(Base):
     """Two views and which sample they are of in, the loss of both the image's and the jigsaw's row out."""
 
     Config = Options
@@ -151,18 +150,6 @@ class PIRL(nn.Module):
     def after_step(self, progress: float) -> None:
         """Write the rows of the samples that the update saw."""
         self.bank.write()
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder and of the heads."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """There are none: negatives keep images apart."""

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from byol.losses import objective
-from byol.methods import StepOutput
+from byol.methods import Base, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
-from byol.optim import Group, param_groups
 
 RECIPES = {
     "simclr-imagenet-r50-1000": {
@@ -77,7 +76,7 @@ class Options:
             raise ValueError(f"temperature is {self.temperature}; give a number above 0")
 
 
-class SimCLR(nn.Module):
+class SimCLR(Base):
     """Two views in, NT-Xent out."""
 
     Config = Options
@@ -99,21 +98,6 @@ class SimCLR(nn.Module):
         # The general objective is 4 + 4 T x NT-Xent where predictions and targets are the projections (byol.losses).
         loss = (objective((z_v, z_w), (z_v, z_w), alpha=t, beta=1.0) - 4) / (4 * t)
         return StepOutput(loss, (z_v.detach(), z_w.detach()), {"positive_similarity": cosine(z_v.detach(), z_w.detach())})
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser."""
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder and of the head."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """There are none: negative pairs keep images apart."""

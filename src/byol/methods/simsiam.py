@@ -20,7 +20,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from byol.losses import normalise
-from byol.methods import StepOutput
+from byol.methods import Base, StepOutput
 from byol.methods._heads import at_least_float32, mlp, width
 from byol.optim import Group, param_groups
 
@@ -81,7 +81,7 @@ class Options:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
 
 
-class SimSiam(nn.Module):
+class SimSiam(Base):
     """Two views in, the symmetric loss out."""
 
     Config = Options
@@ -103,23 +103,12 @@ class SimSiam(nn.Module):
         cosines = (p[0] * targets[1]).sum(1).mean() + (p[1] * targets[0]).sum(1).mean()
         return StepOutput(-cosines / 2, (z[0].detach(), z[1].detach()), {"predictor_cosine": cosines.detach() / 2})
 
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser."""
-
     def param_groups(self) -> list[Group]:
         """All parameters; those of the predictor keep the peak rate."""
         if not self.config.constant_predictor_rate:
             return param_groups(self)
         fixed = [Group(**{**group, "constant": True}) for group in param_groups(self.predictor)]
         return [*param_groups(self.encoder), *param_groups(self.projector), *fixed]
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none: health measures the spread that the paper watches."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """Without its predictor or the stop-gradient it collapses (paper, section 4)."""

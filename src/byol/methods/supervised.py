@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from byol import dist
-from byol.methods import StepOutput, View
+from byol.methods import Base, StepOutput, View
 from byol.methods._heads import at_least_float32, width
-from byol.optim import Group, param_groups
 
 RECIPES = {
     "supervised-cifar10-r18": {
@@ -51,7 +50,7 @@ class Options:
             raise ValueError(f"smoothing is {self.smoothing}; give a number from 0 to below 1")
 
 
-class Supervised(nn.Module):
+class Supervised(Base):
     """One view and labels in, the cross-entropy out."""
 
     Config = Options
@@ -75,21 +74,6 @@ class Supervised(nn.Module):
         count = dist.mean(known.sum().to(logits.dtype)).clamp_min(1e-6)
         right = ((logits.detach().argmax(1) == labels) & known).sum() / count
         return StepOutput(each / count, (y.detach(),), {"train_accuracy": right})
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser."""
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder and of the classifier."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """There are none: the labels tell images apart."""

@@ -26,9 +26,8 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import normalise, products
-from byol.methods import Curve, StepOutput, View
+from byol.methods import Base, Curve, StepOutput, View
 from byol.methods._heads import at_least_float32, mlp, width
-from byol.optim import Group, param_groups
 
 RECIPES = {
     "swav-imagenet-r50-800": {
@@ -122,7 +121,7 @@ def _views(options: Options) -> tuple[View, ...]:
     return (View(0), View(1), *(View(i % 2, local=True) for i in range(options.local_views)))
 
 
-class SwAV(nn.Module):
+class SwAV(Base):
     """Two whole views and any number of local ones in, the mean cross-entropy with the assignments of the whole ones out."""
 
     Config = Options
@@ -204,18 +203,6 @@ class SwAV(nn.Module):
         """Prototypes are of length 1 again, before the next views are compared with them."""
         self._unit_prototypes()
         self.progress.fill_(progress)
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder, the projector and the prototypes."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """Assignments as soft as what views tell are fulfilled by prototypes that are all alike."""

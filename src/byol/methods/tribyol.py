@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from byol.losses import regression_loss
-from byol.methods import Curve, StepOutput, View
+from byol.methods import Base, Curve, StepOutput, View
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, twins
 from byol.optim import Group, Schedule, param_groups, target_momentum
@@ -87,7 +87,7 @@ class Options:
         return first, second
 
 
-class TriBYOL(nn.Module):
+class TriBYOL(Base):
     """Three views in, the loss out; `after_step` moves one target, or both."""
 
     Config = Options

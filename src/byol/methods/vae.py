@@ -24,11 +24,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from byol.methods import Curve, Exhibit, StepOutput, View
+from byol.methods import Base, Curve, Exhibit, StepOutput, View
 from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side
 from byol.methods._draws import normals
 from byol.methods._heads import at_least_float32, width
-from byol.optim import Group, param_groups
 
 AUTO = {"dim": 128, "hidden": 128, "views": "crop", "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0}
 IDLE = 0.01  # nats; a dimension of less says next to nothing of the image
@@ -60,7 +59,7 @@ class Options(DecoderOptions):
         return self.beta * min(1.0, progress / self.warmup) if self.warmup else self.beta
 
 
-class VAE(nn.Module):
+class VAE(Base):
     """One view in, the negative bound on its log-likelihood out."""
 
     Config = Options
@@ -107,17 +106,9 @@ class VAE(nn.Module):
         """beta of the next update."""
         self.weight.fill_(self.config.weight(progress))
 
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder, of both layers of the code and of the decoder."""
-        return param_groups(self)
-
     def schedule(self, progress: float) -> dict[str, float]:
         """What `after_step` sets at this progress, for the log."""
         return {"beta": self.config.weight(progress)}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none beside the metrics."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """Posterior collapse, where it is there, and what is known to lead to it."""

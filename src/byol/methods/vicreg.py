@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import products
-from byol.methods import Curve, StepOutput
+from byol.methods import Base, Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
-from byol.optim import Group, param_groups
 
 RECIPES = {
     "vicreg-imagenet-r50-1000": {
@@ -71,7 +70,7 @@ class Options:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
 
 
-class VICReg(nn.Module):
+class VICReg(Base):
     """Two views in, the weighted sum of invariance, variance and covariance out."""
 
     Config = Options
@@ -104,21 +103,6 @@ class VICReg(nn.Module):
         found = {key: value.detach() for key, value in metrics.items()}
         found["positive_similarity"] = cosine(z[0].detach(), z[1].detach())
         return StepOutput(loss, (z[0].detach(), z[1].detach()), found)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser."""
-
-    def param_groups(self) -> list[Group]:
-        """Those of the encoder and of the expander."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """Without its variance term it collapses, without its covariance term to few dimensions (paper, ablations)."""
