@@ -20,6 +20,18 @@ from byol.methods import Base, Exhibit, StepOutput, View
 from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side
 from byol.methods._heads import at_least_float32, width
 
+RECIPES = {
+    "autoencoder-cifar10-r18": {
+        "about": "Autoencoder, ResNet-18, 100 epochs of CIFAR-10 with Adam; no number of its own was looked up",
+        "expected": "none: no linear probe of an autoencoder at 32 px that could be quoted",
+        "source": "rate, batch and epochs as autoencoders usually have them; the decoder is ours",
+        "batch": 128,
+        "values": {
+            "encoder": "resnet18", "image_size": 32, "epochs": 100, "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0,
+            "warmup_epochs": 0.0, "hidden": 512, "views": "crop", "min_area": 0.25,
+        },
+    },
+}  # fmt: skip
 AUTO = {"hidden": 128, "views": "crop", "lr": 0.1}
 SHOWN = 12  # images in a report, four in a row
 

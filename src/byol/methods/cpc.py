@@ -58,6 +58,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "CPC v2"
 MODALITY = "image"
 AUTO = {
     "hidden": 64,

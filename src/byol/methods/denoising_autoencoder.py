@@ -22,6 +22,18 @@ from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_
 from byol.methods._draws import normals, uniforms
 from byol.methods._heads import at_least_float32, width
 
+RECIPES = {
+    "denoising_autoencoder-cifar10-r18": {
+        "about": "Denoising autoencoder, a quarter of the pixels away, ResNet-18, 100 epochs of CIFAR-10; no number was looked up",
+        "expected": "none: no linear probe at 32 px that could be quoted",
+        "source": "rate, batch and epochs as autoencoders usually have them (Vincent et al. 2008 for the idea); the decoder is ours",
+        "batch": 128,
+        "values": {
+            "encoder": "resnet18", "image_size": 32, "epochs": 100, "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0,
+            "warmup_epochs": 0.0, "hidden": 512, "drop": 0.25, "noise": 0.0, "views": "crop", "min_area": 0.25,
+        },
+    },
+}  # fmt: skip
 AUTO = {"hidden": 128, "views": "crop", "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0}
 SHOWN = 8  # images in a report, two in a row
 

@@ -53,6 +53,7 @@ RECIPES = {
         },
     },
 }  # fmt: skip
+PUBLISHED = "InfoMin"
 MODALITY = "image"
 AUTO = {"hidden": 1024, "dim": 128, "queue": 1024, "tau": 0.99, "operations": 2, "lr": 0.2}
 

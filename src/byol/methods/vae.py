@@ -29,6 +29,18 @@ from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_
 from byol.methods._draws import normals
 from byol.methods._heads import at_least_float32, width
 
+RECIPES = {
+    "vae-cifar10-r18": {
+        "about": "Variational autoencoder, ResNet-18, 100 epochs of CIFAR-10 with Adam; no number of its own was looked up",
+        "expected": "none: no linear probe of a VAE at 32 px that could be quoted",
+        "source": "rate, batch, epochs and warm-up as VAEs usually have them (Kingma & Welling 2014 for the idea); the decoder is ours",
+        "batch": 128,
+        "values": {
+            "encoder": "resnet18", "image_size": 32, "epochs": 100, "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0,
+            "warmup_epochs": 0.0, "dim": 128, "hidden": 512, "beta": 1.0, "warmup": 0.1, "pixel_sigma": 0.4, "views": "crop", "min_area": 0.25,
+        },
+    },
+}  # fmt: skip
 AUTO = {"dim": 128, "hidden": 128, "views": "crop", "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0}
 IDLE = 0.01  # nats; a dimension of less says next to nothing of the image
 SHOWN = 12  # images in a report
