@@ -37,7 +37,8 @@ RECIPES = {
         "batch": 128,
         "values": {
             "encoder": "resnet18", "image_size": 32, "epochs": 100, "optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0,
-            "warmup_epochs": 0.0, "dim": 128, "hidden": 512, "beta": 1.0, "warmup": 0.1, "pixel_sigma": 0.4, "views": "crop", "min_area": 0.25,
+            "warmup_epochs": 0.0, "dim": 128, "hidden": 512, "beta": 1.0, "warmup": 0.1, "pixel_sigma": 0.4,
+            "views": "crop", "min_area": 0.25,
         },
     },
 }  # fmt: skip
