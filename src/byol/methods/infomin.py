@@ -55,7 +55,7 @@ RECIPES = {
 }  # fmt: skip
 PUBLISHED = "InfoMin"
 MODALITY = "image"
-AUTO = {"hidden": 1024, "dim": 128, "queue": 1024, "tau": 0.99, "operations": 2, "lr": 0.2}
+AUTO = {"hidden": 1024, "dim": 128, "queue": 1024, "tau": 0.99, "symmetric": True, "operations": 2, "lr": 0.2}
 
 
 @dataclass(frozen=True, kw_only=True)
