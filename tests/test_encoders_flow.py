@@ -56,6 +56,15 @@ def test_a_flow_keeps_the_volume_and_looks_at_each_pixel_by_itself():
         torch.testing.assert_close(whole[0, :, i, 2], of_pixel(x[0, :, i, 2]), rtol=0, atol=1e-12)
 
 
+def test_no_colour_is_carried_far_away_whatever_the_weights():
+    net = flow()
+    for layer in net.flow:
+        nn.init.constant_(layer.out, 1e3)
+    x = torch.rand(2, 3, 8, 8)
+    # A rotation keeps the length, and each of four couplings moves at most two colours by 1.
+    assert torch.cat(net.split(x), 1).norm(dim=1).max() <= 3**0.5 + 2 * 2**0.5 + 2
+
+
 def test_rotations_are_scipys_whatever_the_length_of_the_quaternion():
     for q in np.random.default_rng(0).normal(size=(5, 4)):
         expected = Rotation.from_quat([*q[1:], q[0]]).as_matrix()

@@ -38,7 +38,7 @@ def flowed(w, x):
         across = torch.linalg.cross(v.expand_as(y), y)
         y = y + 2 * s * across + 2 * torch.linalg.cross(v.expand_as(y), across)
         a, b = y[..., :kept], y[..., kept:]
-        y = torch.cat([a, b + torch.relu(a @ part["into"].T + part["into_bias"]) @ part["out"].T], -1)
+        y = torch.cat([a, b + torch.tanh(torch.relu(a @ part["into"].T + part["into_bias"]) @ part["out"].T)], -1)
     return y.permute(0, 3, 1, 2)
 
 
@@ -55,7 +55,7 @@ def contrast(w, x):
     """The cross-entropies of finding each other, both ways, without any reversal."""
     made = []
     for name, y in zip(("first", "second"), features(w, flowed(w, x)), strict=True):
-        z = y @ w[f"{name}_projector.0.weight"].T + w[f"{name}_projector.0.bias"]
+        z = y @ w[f"{name}_projector.0.weight"].T
         z = batch_norm(z, torch.ones(5, dtype=z.dtype), torch.zeros(5, dtype=z.dtype))
         made.append(z / z.norm(dim=1, keepdim=True))
     scores = made[0] @ made[1].T / 0.2

@@ -3,7 +3,7 @@
 The flow makes of the three colours of every pixel three other channels; one network sees the first of them, the other the rest. Four
 layers, each an invertible 1x1 convolution and an additive coupling with a small network: so no colour is lost and no volume changed,
 whatever the weights are. The paper's own flow is not known to us in detail. The convolution is a rotation here, drawn evenly from all,
-so that its inverse is exact and stays so; couplings add nothing at the beginning.
+so that its inverse is exact and stays so; a coupling adds nothing at the beginning and at most one standard deviation ever.
 
 `flow:NAME`, `flow:whole:NAME`: see `byol.encoders.halves`.
 """
@@ -47,9 +47,10 @@ class Layer(nn.Module):
         return _mixed(torch.cat([a, b - self._added(a)], 1), rotation(self.turn).T)
 
     def _added(self, a: Tensor) -> Tensor:
-        """(B, k, H, W) -> (B, 3 - k, H, W): one hidden layer, pixel by pixel."""
+        """(B, k, H, W) -> (B, 3 - k, H, W), in (-1, 1): one hidden layer, pixel by pixel."""
         hidden = torch.relu(_mixed(a, self.into) + self.into_bias.view(1, -1, 1, 1))
-        return torch.stack([(hidden * row.view(1, -1, 1, 1)).sum(1) for row in self.out], 1)
+        # Without a bound a flow that hides carries colours so far away that rounding, above all bf16's, loses what was small.
+        return torch.stack([(hidden * row.view(1, -1, 1, 1)).sum(1) for row in self.out], 1).tanh()
 
 
 class Flow(Halves):

@@ -92,7 +92,7 @@ class InfoMinFlow(nn.Module):
         half = width(encoder) // 2
         _flow(encoder)  # refuses one that has none
         self.first_projector, self.second_projector = (
-            mlp(half, c.hidden, c.dim, norm="none", layers=2 if c.hidden else 1, output_bias=True, output_norm=True) for _ in range(2)
+            mlp(half, c.hidden, c.dim, norm="none", layers=2 if c.hidden else 1, output_norm=True) for _ in range(2)
         )
         if c.label_weight:
             self.first_classifier, self.second_classifier = nn.Linear(half, c.classes), nn.Linear(half, c.classes)
