@@ -32,9 +32,11 @@ class Net(nn.Module):
 
     dim = 6
 
-    def __init__(self):
+    def __init__(self, channels=1):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.2), nn.AdaptiveAvgPool2d(1))
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.2), nn.AdaptiveAvgPool2d(1)
+        )
 
     def forward(self, x):
         return self.net(x).flatten(1)
@@ -44,9 +46,9 @@ class Net(nn.Module):
         return self(x).chunk(2, 1)
 
 
-def images(n=64):
+def images(n=64, channels=1):
     g = torch.Generator().manual_seed(3)
-    return torch.randn(n, 1, 8, 8, generator=g)
+    return torch.randn(n, channels, 8, 8, generator=g)
 
 
 def kind_of(method):
@@ -55,13 +57,20 @@ def kind_of(method):
 
 def samples(method, n=64):
     """Of the kind of data that the method is for."""
-    return frames(n) if kind_of(method) == "rgbd" else images(n)
+    return frames(n) if kind_of(method) == "rgbd" else images(n, channels_of(method))
+
+
+def channels_of(method):
+    """Of an image: a flow is one of three."""
+    return 3 if methods.encoder_kind(method) == "flow" else 1
 
 
 def net_for(method):
     """A small encoder of them."""
     if kind_of(method) == "rgbd":
         return encoder()
+    if methods.encoder_kind(method) == "flow":
+        return flowing(Net(1), Net(2))
     return in_patches(Net()) if methods.encoder_kind(method) == "patches" else Net()
 
 
@@ -69,6 +78,14 @@ def in_patches(net):
     """3 x 3 patches of 4 px."""
     seen = encoders.Input(channels=1, size=8, mean=(0.5,), std=(0.25,))
     return encoders.wrap(encoders.Patches(net, encoders.Cut(4, 2), seen), input=seen)
+
+
+def flowing(first, second):
+    """Both behind a flow whose couplings add something from the first step on."""
+    net = encoders.Flow(first, second)
+    for layer in net.flow:
+        nn.init.normal_(layer.out, std=0.2)
+    return encoders.wrap(net, input=encoders.Input(channels=3, size=8, mean=(0.5,) * 3, std=(0.25,) * 3))
 
 
 def feed_for(plan):
@@ -82,12 +99,14 @@ def feed_for(plan):
     return feed
 
 
-def called_with(method, x, ids):
-    """Views and rows as the method takes them."""
+def called_with(method, x, ids, options=None):
+    """Views and rows as the method takes them, with these options."""
     if kind_of(method) == "rgbd":
         return (x, moved(x)[0]), {}
     views = tuple(x + 0.3 * k * x.flip(-1) for k in range(len(methods.views_of(method))))
-    return views, {name: ids if name == "index" else ids % 3 for name in methods.rows_of(method)}
+    # Labels also where they are of use alone; who asks for groups and times asks for those of recordings.
+    rows = (*methods.rows_of(method), *({"labels"} & set(methods.rows_if_known(method, options))))
+    return views, {name: ids if name == "index" else ids % 3 for name in rows}
 
 
 def small(method, **options):

@@ -24,6 +24,7 @@ MIXING = {
     "a-slow-judge": ("bigan", {"judge_rate": 0.5}),
     "from-above": ("cpc", {"sides": 1, "hidden": 6, "patch_jitter": 1.0}),
     "one-way": ("tribyol", {"symmetric": False, "updates": "both", "second_tau_base": 0.9}),
+    "views-that-labels-keep": ("infomin_flow", {"label_weight": 0.5, "hidden": 6}),
     "self-labels": ("ccsl", {"warmup": 0.2, "theta_positive": 0.3, "negatives": True}),
     "self-labels-of-targets": (
         "cssl",
@@ -82,7 +83,7 @@ def everything(out):
         cls = methods.load(name)
         x = single.samples(cls, plan.images).to(dtype)
         torch.manual_seed(dist.rank())  # weights are those of the first process
-        own = single.kind_of(cls) == "rgbd" or methods.encoder_kind(cls) == "patches"
+        own = single.kind_of(cls) == "rgbd" or methods.encoder_kind(cls) in ("patches", "flow")
         net = single.net_for(cls) if own else Net()
         method = cls(net, single.small(cls, **options)).to(dtype)
         s = plan.settings
@@ -91,7 +92,7 @@ def everything(out):
         def feed(start, stop):
             for step in range(start, stop):
                 ids = ids_at(step, n=len(x), batch=s.batch_size, seed=s.seed)[dist.share(s.batch_size)]
-                yield single.called_with(cls, x[ids], ids)
+                yield single.called_with(cls, x[ids], ids, method.config)
 
         folder = Path(out) / f"{called or name}-{optimizer}-{accumulate}-{str(dtype)[6:]}-{dist.size()}"
         if dist.rank() == 0:

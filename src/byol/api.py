@@ -28,7 +28,6 @@ from byol import (
     families,
     foreign,
     hub,
-    methods,
     over_time,
     reporting,
     stopping,
@@ -381,7 +380,7 @@ def _asked(path: Path) -> object:
 
 def _saw_labels(run: Path) -> bool:
     """Whether the method of the run learns from labels."""
-    return "labels" in methods.rows_of(methods.load(runs.read_plan(run).settings.method))
+    return runs.sees_labels(runs.read_plan(run))
 
 
 def _trained_on(run: Path) -> object:

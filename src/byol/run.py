@@ -119,7 +119,8 @@ class Session:
             if known.get(name) is None:
                 raise ValueError(self._lacks(name, list(known)))
         # What is only of use where it is known: of neighbouring bins, which are nearly copies; visits of a subject are none.
-        wanted = (*methods.rows_of(method), *(methods.rows_if_known(method) if source.dated is None else ()))
+        useful = methods.rows_if_known(method, options_of(self.plan)) if source.dated is None else ()
+        wanted = (*methods.rows_of(method), *useful)
         return {name: value for name in wanted if (value := known.get(name)) is not None}
 
     def _lacks(self, name: str, known: list[str]) -> str:
@@ -157,14 +158,24 @@ class Session:
         }
 
 
+def options_of(plan: Plan) -> object:
+    """The `Config` of the plan's method."""
+    options: object = stored.typed(methods.load(plan.settings.method).Config, plan.method)  # type: ignore[attr-defined]
+    return options
+
+
+def sees_labels(plan: Plan) -> bool:
+    """Whether the encoder of this plan is one that learns from labels."""
+    return methods.sees_labels(methods.load(plan.settings.method), options_of(plan))
+
+
 def build(plan: Plan, encoder: Callable[[], Encoder]) -> nn.Module:
     """The plan's method around a new encoder, on its device, weights drawn from the seed."""
     s = plan.settings
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(s.seed)
         cls = methods.load(s.method)
-        config = stored.typed(cls.Config, plan.method)  # type: ignore[attr-defined]
-        method: nn.Module = cls(encoder(), config)
+        method: nn.Module = cls(encoder(), options_of(plan))
     flat = all(p.dim() < 5 for p in method.parameters())  # convolutions over three axes have no such layout
     layout = torch.channels_last if s.channels_last and flat else torch.contiguous_format
     method.to(torch.device(s.device), memory_format=layout)  # type: ignore[call-overload]
@@ -293,8 +304,7 @@ def _decide(
 def _views(plan: Plan, source: Source, compiled: bool | None) -> views.Plan:
     """The named plan with what was asked of it, arranged as the method takes its views."""
     cls = methods.load(plan.settings.method)
-    options = stored.typed(cls.Config, plan.method)  # type: ignore[attr-defined]
-    takes = [Take(view.of, view.mild, view.local) for view in methods.views_of(cls, options)]
+    takes = [Take(view.of, view.mild, view.local) for view in methods.views_of(cls, options_of(plan))]
     s, modality = plan.settings, modalities.of(source.modality)
     return modality.plan(s.views, source, s.image_size, takes=takes, compiled=compiled, changes=plan.views)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from byol import api, methods, published
+from byol import api, published
 from byol import run as runs
 from byol.ablation import cost
 from byol.ablation.asked import Asked, Shared, check, default_out, folder, meaning, request_of, settings_of, shared
@@ -204,7 +204,7 @@ def _finding(study: Study, setting: str, out: Path, seeds: int, same_as: str) ->
         rank_of_projections=[v for r in last if (v := r.values.get("rank")) is not None],
         milliseconds=cost.median(times),
         passes=cost.passes(plans[0].settings.method, **plans[0].method) if study.of_methods and plans else None,
-        supervised="labels" in methods.rows_of(methods.load(plans[0].settings.method)) if plans else False,
+        supervised=runs.sees_labels(plans[0]) if plans else False,
         published=row,
         published_cosines=cosines,
     )

@@ -51,7 +51,8 @@ def passes(name: str, **options: object) -> dict[str, float]:
         first.register_forward_hook(count)
         method = cls(net, config)
         views = tuple(torch.randn(_SAMPLES, *shape) for _ in methods.views_of(cls, config))
-        rows = {row: torch.arange(_SAMPLES) if row == "index" else torch.arange(_SAMPLES) % 3 for row in methods.rows_of(cls)}
+        wanted = (*methods.rows_of(cls), *methods.rows_if_known(cls, config))
+        rows = {row: torch.arange(_SAMPLES) if row == "index" else torch.arange(_SAMPLES) % 3 for row in wanted}
         method(views, **rows).loss.backward()
     return {kind: number / _SAMPLES for kind, number in notes.items()}
 
@@ -62,6 +63,9 @@ def small_net(name: str) -> tuple[nn.Module, nn.Module, tuple[int, int, int]]:
         shape = (6, 8, 8)
         frames = encoders.load("byoc-w4-v200", input=encoders.Input(channels=6, size=8, mean=(0.5,) * 6, std=(0.5,) * 6))
         return frames, frames.get_submodule("net.image"), shape
+    if methods.encoder_kind(methods.load(name)) == "flow":
+        colours = encoders.load("flow:small-w8-n2", input=encoders.Input(channels=3, size=8, mean=(0.5,) * 3, std=(0.5,) * 3))
+        return colours, colours.get_submodule("net.first"), (3, 8, 8)
     net: Any = nn.Sequential(nn.Conv2d(1, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net.dim = 6
     net.halves = lambda x: net(x).chunk(2, 1)

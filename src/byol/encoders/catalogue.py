@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from byol.encoders import audio, lab, lssl, mlp, norms, patches, resnet, rgbd, small, timm_nets
+from byol.encoders import audio, flow, halves, lab, lssl, mlp, norms, patches, resnet, rgbd, small, timm_nets
 from byol.encoders.encoder import Encoder, measure_dim
 from byol.encoders.input import Input
 from byol.encoders.sound_input import AnyInput, SoundInput
@@ -68,7 +68,7 @@ def names() -> list[str]:
 def describe(name: str, *, input: AnyInput | None = None) -> str:
     """One line on an encoder: parameters (for RGB unless `input` says otherwise), features, and the stem with the reason for it."""
     name = canonical(name)
-    if split := lab.parse(name):
+    if split := halves.parse(name):
         return _of_halves(name, *split, input)
     if whole := patches.parse(name):
         return _of_patches(name, *whole, input)
@@ -96,9 +96,9 @@ def describe(name: str, *, input: AnyInput | None = None) -> str:
 
 def canonical(name: str) -> str:
     """The one spelling of a name: ours, or `timm:NAME`. ValueError, with the nearest names, if there is no such encoder."""
-    if split := lab.parse(name):
-        half, whole = split
-        return f"{lab.KIND}:{'whole:' if whole else ''}{canonical(half)}"
+    if split := halves.parse(name):
+        kind, half, whole = split
+        return halves.name_of(kind, canonical(half), whole)
     if found := patches.parse(name):
         cut, part = found
         return patches.name_of(cut, canonical(part))
@@ -148,12 +148,14 @@ def of_kind(name: str, kind: str) -> str:
 
 
 def _build(name: str, input: AnyInput, zero_init: bool, part: int = 1) -> nn.Module:
-    if split := lab.parse(name):
-        half, whole = split
-        seen = lab.inputs(name, input)
+    if split := halves.parse(name):
+        kind, half, whole = split
+        seen = halves.inputs(name, input)
+        if not whole and _shape(norms.parse(half)[0], _side(input)) is None:
+            mend = f"give a resnet or small one, or {halves.name_of(kind, half, True)}"
+            raise ValueError(f"{half} cannot be built with half its channels; {mend}")
         one, two = (_build(half, i, zero_init, 1 if whole else 2) for i in seen)
-        assert isinstance(input, Input)
-        return lab.Lab(one, two, input)
+        return flow.Flow(one, two) if kind == "flow" else lab.Lab(one, two, input)  # type: ignore[arg-type]  # an Input, as was seen
     if found := patches.parse(name):
         cut, seen_of_one = patches.resolved(name, found[0], input)
         return patches.Patches(_of_one(found[1], seen_of_one, zero_init), cut, input)  # type: ignore[arg-type]  # an Input, as was seen
@@ -173,11 +175,9 @@ def _of_one(name: str, input: AnyInput, zero_init: bool) -> nn.Module:
 
 
 def _unchanged(name: str, input: AnyInput, zero_init: bool, part: int) -> nn.Module:
-    """`part`: of the channels only so much, a half for 2."""
+    """`part`: of the channels of a residual net of ours only so much, a half for 2."""
     if shape := _shape(name, _side(input), part):
         return resnet.ResNet(shape, channels=input.channels, zero_init=zero_init)
-    if part > 1:
-        raise ValueError(f"{name} cannot be built with half its channels; give a resnet or small one, or lab:whole:{name}")
     if mlp.parse(name) and not zero_init:
         return mlp.build(name, math.prod(input.shape))
     if (of := lssl.parse(name)) and not zero_init:
@@ -226,7 +226,7 @@ def _pretrained(name: str, input: AnyInput) -> Encoder:
 
 def _timm_name(name: str) -> str:
     """The timm model whose weights fit an encoder. ValueError if there is none."""
-    if lab.parse(name):
+    if halves.parse(name):
         raise ValueError(f"there are no pre-trained weights for {name}, which is two networks; leave --pretrained out")
     if patches.parse(name):
         raise ValueError(f"there are no pre-trained weights for {name}, which sees patches; leave --pretrained out")
@@ -254,17 +254,17 @@ def _resnets() -> list[str]:
     return [f"resnet{depth}{'' if width == 1 else f'x{width}'}" for depth in resnet.DEPTHS for width in (1, 2, 3, 4)]
 
 
-def _of_halves(name: str, half: str, whole: bool, input: AnyInput | None) -> str:
-    """The line on two networks that see lightness and colours."""
-    seen = lab.inputs(name, input) if input else (None, None)
+def _of_halves(name: str, kind: str, half: str, whole: bool, input: AnyInput | None) -> str:
+    """The line on two networks side by side."""
+    seen = halves.inputs(name, input) if input else (None, None)
     base, changes = norms.parse(half)
     shape = _shape(base, _side(input) if input else resnet.SMALL_IMAGE + 1, 1 if whole else 2)
     if shape is None:
-        return f"two of: {describe(half, input=seen[0])}; lightness, colours"
+        return f"two of: {describe(half, input=seen[0])}; {halves.KINDS[kind]}"
     norm = 0 if changes.norm == "none" else 2
     millions = (shape.parameters(1, norm) + shape.parameters(2, norm)) / 1e6
     other = f"; {changes.describe()}" if changes.describe() else ""
-    return f"{millions:.1f} M parameters, {2 * shape.dim} features; two networks: lightness, colours{other}"
+    return f"{millions:.1f} M parameters, {2 * shape.dim} features; two networks: {halves.KINDS[kind]}{other}"
 
 
 def _of_patches(name: str, cut: patches.Cut, part: str, input: AnyInput | None) -> str:

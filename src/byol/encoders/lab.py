@@ -1,20 +1,16 @@
 """Two networks side by side: one sees the lightness of an image, the other its colours (the encoder of CMC, Tian et al. 2019).
 
-`lab:NAME` has two networks of half the channels of NAME, so as many features as it in all, `lab:whole:NAME` two of all of them.
+`lab:NAME`, `lab:whole:NAME`: see `byol.encoders.halves`.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
-from byol.encoders.feature_map import last_map
+from byol.encoders.halves import Halves
 from byol.encoders.input import Input
 
-KIND = "lab"
 _XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))  # of linear sRGB
 _WHITE = (0.95047, 1.0, 1.08883)  # D65
 # So that all colours of sRGB lie in [-1, 1]; in CMC's released code.
@@ -22,7 +18,7 @@ _MEAN = (50.0, (-86.183 + 98.233) / 2, (-107.857 + 94.478) / 2)
 _STD = (50.0, (86.183 + 98.233) / 2, (107.857 + 94.478) / 2)
 
 
-class Lab(nn.Module):
+class Lab(Halves):
     """(B, 3, H, W) normalised RGB -> (B, sum of both): `lightness` sees (B, 1, H, W), `colour` (B, 2, H, W)."""
 
     mean: Tensor  # (3, 1, 1) each
@@ -37,24 +33,14 @@ class Lab(nn.Module):
         for name, values in (("mean", input.mean), ("std", input.std), ("lab_mean", _MEAN), ("lab_std", _STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat(self.halves(x), 1)
-
-    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) normalised -> the features of both networks, (B, d) each."""
-        lightness, colour = self.split(x)
-        return _pooled(self.lightness(lightness)), _pooled(self.colour(colour))
-
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) normalised -> (B, 1, H, W), (B, 2, H, W): L and ab, all colours in [-1, 1]."""
         rgb = (x * self.std + self.mean).clamp(0, 1)
         scaled = (lab(rgb) - self.lab_mean) / self.lab_std
         return scaled[:, :1], scaled[:, 1:]
 
-    def feature_map(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, sum of both, h, w): the last maps."""
-        lightness, colour = self.split(x)
-        return torch.cat([last_map(self.lightness, lightness), last_map(self.colour, colour)], 1)
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        return self.lightness, self.colour
 
 
 def lab(rgb: Tensor) -> Tensor:
@@ -65,22 +51,3 @@ def lab(rgb: Tensor) -> Tensor:
     xyz = [(row[0] * r + row[1] * g + row[2] * b) / white for row, white in zip(_XYZ, _WHITE, strict=True)]
     x, y, z = (torch.where(v > 0.008856, v.clamp_min(0.008856) ** (1 / 3), 7.787 * v + 16 / 116) for v in xyz)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
-
-
-def parse(name: str) -> tuple[str, bool] | None:
-    """The name of each half in `lab:NAME` or `lab:whole:NAME`, and whether it is whole; None for any other name."""
-    found = re.fullmatch(r"lab:(whole:)?(.+)", name)
-    return (found[2], found[1] is not None) if found else None
-
-
-def inputs(name: str, input: object) -> tuple[Input, Input]:
-    """What both halves see of images; ValueError for other data than RGB."""
-    if not isinstance(input, Input) or input.channels != 3 or input.size == 1:
-        what = f"{input.channels} channel{'s' * (input.channels != 1)}" if isinstance(input, Input) else "sounds"
-        raise ValueError(f"{name} splits images of red, green and blue, and these data have {what}; give colour images")
-    one, two = (replace(input, channels=n, mean=input.mean[:n], std=input.std[:n]) for n in (1, 2))
-    return one, two
-
-
-def _pooled(y: Tensor) -> Tensor:
-    return y.mean((2, 3)) if y.ndim == 4 else y

@@ -4,9 +4,9 @@ The contract (`Method`, most of it in `Base`): an `nn.Module` made of an encoder
 `after_step(progress)` runs once after every optimiser step. It knows no device, optimiser, logger, path or data.
 
 A class may say more of itself: `VIEWS`, the views it takes (else two), or the function of its options that gives them; `ROWS`, what
-else it has to know of every sample; and `ROWS_IF_KNOWN`, what it makes use of where the data say it; `ENCODER`, the kind of encoder that
-it trains, as the catalogue has it before a name (`lab`: one of two halves); `FEW_DIRECTIONS = True`, that few are what it looks for, so
-that health judges spread alone.
+else it has to know of every sample; and `ROWS_IF_KNOWN`, what it makes use of where the data say it, or the function of its options that
+gives that; `ENCODER`, the kind of encoder that it trains, as the catalogue has it before a name (`lab`: one of two halves);
+`FEW_DIRECTIONS = True`, that few are what it looks for, so that health judges spread alone.
 Options that its `Config` may have are filled in by the plan of a run: `classes` of the labels, `samples` of the data (`ROWS = ("index",)`
 tells which of them a row of the batch is), `epochs` and `steps` of the run.
 Two methods of a class are there only where they are needed: `keeps(self) -> dict[str, list[float]]`, what belongs to its encoder beside
@@ -153,10 +153,17 @@ def rows_of(method: type) -> tuple[str, ...]:
     return rows
 
 
-def rows_if_known(method: type) -> tuple[str, ...]:
-    """What the method makes use of, where the data say it of every sample."""
-    rows: tuple[str, ...] = getattr(method, "ROWS_IF_KNOWN", ())
-    return rows
+def rows_if_known(method: type, options: object = None) -> tuple[str, ...]:
+    """What the method makes use of with these options (else its defaults), where the data say it of every sample."""
+    rows: tuple[str, ...] | Callable[[object], tuple[str, ...]] = getattr(method, "ROWS_IF_KNOWN", ())
+    if not callable(rows):
+        return rows
+    return rows(method.Config() if options is None else options)  # type: ignore[attr-defined]
+
+
+def sees_labels(method: type, options: object = None) -> bool:
+    """Whether the method learns from labels with these options, of data that have any."""
+    return "labels" in (*rows_of(method), *rows_if_known(method, options))
 
 
 def encoder_kind(method: type) -> str:

@@ -103,29 +103,23 @@ class CMC(Base):
 
     def forward(self, views: tuple[Tensor, ...], *, index: Tensor) -> StepOutput:
         """One view, (B, 3, S, S), and the samples, (B,) int64 -> the sum of both losses."""
-        columns = self.first_bank.columns(index) if self.config.banks() else None
+        c = self.config
+        columns = self.first_bank.columns(index) if c.banks() else None
         first, second = _halves(self.encoder)(views[0])
         v = normalise(at_least_float32(self.first_projector(first)))
         w = normalise(at_least_float32(self.second_projector(second)))
-        if self.config.banks():
+        if c.banks():
             # Across: with its own bank each half would be InstDisc.
             one, two = self.second_bank.contrast(v, index, columns), self.first_bank.contrast(w, index, columns)
             self.first_bank.keep(index, v, self.encoder)
             self.second_bank.keep(index, w, self.encoder)
             loss, found = one.loss + two.loss, (one.share, two.share)
         else:
-            (one_loss, one_share), (two_loss, two_share) = self._in_batch(v, w), self._in_batch(w, v)
+            (one_loss, one_share), (two_loss, two_share) = in_batch(v, w, c.temperature), in_batch(w, v, c.temperature)
             loss, found = one_loss + two_loss, (one_share, two_share)
         cosine = (v.detach() * w.detach()).sum(1).mean()
         metrics = {"first_found": found[0], "second_found": found[1], "halves_cosine": cosine}
         return StepOutput(loss, (torch.cat([v.detach(), w.detach()], 1),), metrics)
-
-    def _in_batch(self, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, D), (b, D) -> the cross-entropy of finding each v's own w among those of all processes; how many do."""
-        scores = products(v, dist.gather(w)) / self.config.temperature
-        own = dist.rank() * len(v) + torch.arange(len(v), device=v.device)
-        right = (scores.detach().argmax(1) == own).to(v.dtype).mean()
-        return nn.functional.cross_entropy(scores, own), right
 
     def after_step(self, progress: float) -> None:
         """Write the rows of the samples that the update saw."""
@@ -136,6 +130,14 @@ class CMC(Base):
     def risks(self) -> dict[str, str]:
         """There are none: negatives keep images apart."""
         return {}
+
+
+def in_batch(v: Tensor, w: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(b, D), (b, D) -> the cross-entropy of finding each v's own w among those of all processes; how many do."""
+    scores = products(v, dist.gather(w)) / temperature
+    own = dist.rank() * len(v) + torch.arange(len(v), device=v.device)
+    right = (scores.detach().argmax(1) == own).to(v.dtype).mean()
+    return nn.functional.cross_entropy(scores, own), right
 
 
 def _halves(encoder: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

@@ -6,7 +6,8 @@ the query nine patches of a third, mild view, in random order, have to find the 
 network of the queries on their own and have a head of their own, as in PIRL. `patch_weight=0` is MoCo v2, with two views.
 
 The released code draws images anew over its processes before the keys are made (shuffling BN): see `moco`. The view of the jigsaw is a
-crop of 80 % or more here, of 60 % there (`--set view3.min_area=0.6`). Views that a flow learns, the paper's other half, are not here.
+crop of 80 % or more here, of 60 % there (`--set view3.min_area=0.6`). The paper's other half,
+views that a flow learns, is `infomin_flow`.
 
 Expect, with a ResNet-50 and batch 256, 70.1 % linear top-1 on ImageNet after 200 epochs, 73.0 % after 800 (PyContrast's README).
 

@@ -67,17 +67,21 @@ class Supervised(Base):
     def forward(self, views: tuple[Tensor, ...], *, labels: Tensor) -> StepOutput:
         """One view, (B, C, S, S), and labels, (B,), -1 for those that are not known -> the mean over those that are."""
         y = self.encoder(views[0])
-        logits = at_least_float32(self.classifier(y))
-        each = nn.functional.cross_entropy(logits, labels, ignore_index=-1, label_smoothing=self.config.smoothing, reduction="sum")
-        known = labels >= 0
-        # Of several processes, each divides by its share of those known to all, so that the mean over processes is the mean over images.
-        count = dist.mean(known.sum().to(logits.dtype)).clamp_min(1e-6)
-        right = ((logits.detach().argmax(1) == labels) & known).sum() / count
-        return StepOutput(each / count, (y.detach(),), {"train_accuracy": right})
+        loss, right = cross_entropy(at_least_float32(self.classifier(y)), labels, self.config.smoothing)
+        return StepOutput(loss, (y.detach(),), {"train_accuracy": right})
 
     def risks(self) -> dict[str, str]:
         """There are none: the labels tell images apart."""
         return {}
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """(B, C), (B,) int64, -1 where unknown -> the mean over those of all processes that are known, 0 if none is; how many are right."""
+    each = nn.functional.cross_entropy(logits, labels, ignore_index=-1, label_smoothing=smoothing, reduction="sum")
+    known = labels >= 0
+    # Of several processes, each divides by its share of those known to all, so that the mean over processes is the mean over images.
+    count = dist.mean(known.sum().to(logits.dtype)).clamp_min(1e-6)
+    return each / count, ((logits.detach().argmax(1) == labels) & known).sum() / count
 
 
 METHOD = Supervised
