@@ -34,9 +34,8 @@ from torch.func import functional_call
 from byol import dist
 from byol.encoders import Encoder, Flow
 from byol.losses import normalise
-from byol.methods import Curve, StepOutput, View, cmc, supervised
+from byol.methods import Base, Curve, StepOutput, View, cmc, supervised
 from byol.methods._heads import at_least_float32, mlp, width
-from byol.optim import Group, param_groups
 
 MODALITY = "image"
 AUTO = {"gray": 0.0, "lr": 0.1}
@@ -70,7 +69,7 @@ class Options:
         return ("labels",) if self.label_weight else ()
 
 
-class InfoMinFlow(nn.Module):
+class InfoMinFlow(Base):
     """One view in, and labels where they are used; the sum of both directions' losses out, and of the labels'."""
 
     Config = Options
@@ -127,21 +126,6 @@ class InfoMinFlow(nn.Module):
         two_loss, two_right = supervised.cross_entropy(at_least_float32(self.second_classifier(second)), labels)
         loss = one_loss + two_loss
         return loss, {"label_loss": loss.detach(), "first_accuracy": one_right, "second_accuracy": two_right}
-
-    def after_step(self, progress: float) -> None:
-        """Nothing follows the optimiser."""
-
-    def param_groups(self) -> list[Group]:
-        """Those of the flow, both networks, the heads and the classifiers."""
-        return param_groups(self)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """There is none of its own."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """There are none."""
-        return {}
 
     def risks(self) -> dict[str, str]:
         """There are none of collapse into one point: negatives keep images apart."""
