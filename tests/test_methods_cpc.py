@@ -8,7 +8,7 @@ from byol import encoders, methods
 from byol.encoders import Cut, Input, Patches
 from byol.methods import cpc
 from byol.methods.cpc import Context, labels
-from byol.views.alter import dropped
+from byol.views.alter import alter, columns, dropped
 
 CPC = methods.load("cpc")
 RGB = Input(channels=3, size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -192,3 +192,19 @@ def test_the_loss_falls_on_64_images_below_what_chance_gives():
         out.loss.backward()
         optimizer.step()
     assert out.loss.item() < math.log(64 * 49) - 0.3
+
+
+def test_brightness_of_patches_is_added_as_inception_has_it():
+    """A multiple of almost nothing would be almost nothing: dark patches change by as much as light ones."""
+    u = torch.rand(2000, columns(3), generator=torch.Generator().manual_seed(0))
+    odds = {"flip": 0.0, "jitter": 1.0, "gray": 0.0, "drop": 0.0}
+    spread = [alter(torch.full((2000, 3, 2, 2), v), u, mean=(0,) * 3, std=(1,) * 3, **odds).mean((1, 2, 3)).std() for v in (0.2, 0.8)]
+    assert spread[0] == pytest.approx(32 / 255 / 3**0.5, rel=0.05)
+    assert spread[0] == pytest.approx(spread[1].item(), rel=0.1)
+
+
+def test_batch_norm_within_patches_is_a_risk_and_layer_norm_is_none():
+    method = build()
+    assert method.risks() == {}
+    method.encoder.net.net = torch.nn.Sequential(method.encoder.net.net, torch.nn.BatchNorm1d(8))
+    assert "patches know of each other by batch norm" in method.risks()

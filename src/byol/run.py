@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,9 +118,10 @@ class Session:
         for name in methods.rows_of(method):
             if known.get(name) is None:
                 raise ValueError(self._lacks(name, list(known)))
-        # What is only of use where it is known: of neighbouring bins, which are nearly copies; visits of a subject are none.
-        useful = methods.rows_if_known(method, options_of(self.plan)) if source.dated is None else ()
-        wanted = (*methods.rows_of(method), *useful)
+        # What is only of use where it is known. Groups and times are of neighbouring bins, which are nearly copies; visits are none.
+        useful = methods.rows_if_known(method, options_of(self.plan))
+        hidden = () if source.dated is None else ("groups", "times")
+        wanted = (*methods.rows_of(method), *(name for name in useful if name not in hidden))
         return {name: value for name in wanted if (value := known.get(name)) is not None}
 
     def _lacks(self, name: str, known: list[str]) -> str:
@@ -181,9 +182,17 @@ def build(plan: Plan, encoder: Callable[[], Encoder]) -> nn.Module:
     method.to(torch.device(s.device), memory_format=layout)  # type: ignore[call-overload]
     if s.compile:
         # Each network for itself and in place: what the method does with them stays readable, and so do the keys of its weights.
-        for network in method.children():
+        for network in (part for child in method.children() for part in called(child)):
             network.compile()
     return method
+
+
+def called(network: nn.Module) -> Sequence[nn.Module]:
+    """The networks that a method calls: those inside, where it gives an encoder its patches or channels itself."""
+    net = network.net if isinstance(network, Encoder) else network
+    if isinstance(net, encoders.Halves):
+        return net.networks()
+    return [net.net] if isinstance(net, encoders.Patches) else [network]
 
 
 def set_by_first_batch(session: Session, method: nn.Module) -> None:

@@ -13,6 +13,7 @@ from byol.encoders.encoder import Encoder as Encoder
 from byol.encoders.encoder import wrap as wrap
 from byol.encoders.feature_map import FeatureMap as FeatureMap
 from byol.encoders.flow import Flow as Flow
+from byol.encoders.halves import Halves as Halves
 from byol.encoders.input import Input as Input
 from byol.encoders.norms import set_by_data as set_by_data
 from byol.encoders.norms import standardise_weights as standardise_weights

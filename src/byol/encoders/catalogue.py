@@ -269,11 +269,12 @@ def _of_halves(name: str, kind: str, half: str, whole: bool, input: AnyInput | N
 
 def _of_patches(name: str, cut: patches.Cut, part: str, input: AnyInput | None) -> str:
     """The line on a network that sees patches."""
+    norm = "" if norms.parse(part)[1].describe() else "layer norm"
     if input is None:
         size = f"{cut.patch} px, {cut.stride} px apart" if cut.patch else "a quarter of the image, overlapping by half"
-        return f"patches of {size}, each through {part} with layer norm, and their mean"
+        return f"patches of {size}, each through {part}{norm and f' with {norm}'}, and their mean"
     cut, seen = patches.resolved(name, cut, input)
-    return f"{describe(part, input=seen)}; layer norm; the mean of patches of {cut.patch} px, {cut.stride} px apart"
+    return f"{describe(part, input=seen)}{norm and f'; {norm}'}; the mean of patches of {cut.patch} px, {cut.stride} px apart"
 
 
 def _of_vectors(name: str, spec: tuple[int, int], input: AnyInput | None) -> str:

@@ -146,7 +146,7 @@ class BiGAN(Base):
         x, was = views[0][:SHOWN], self.training
         self.eval()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # those of other devices are not set back
             samples = self.generator(self.prior(2 * SHOWN, x.device).to(x.dtype))
         again = self.generator(self.code(self.encoder(x)))
         self.train(was)

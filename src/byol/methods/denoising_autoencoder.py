@@ -97,7 +97,7 @@ class DenoisingAutoencoder(Base):
         x, was = views[0][:SHOWN], self.training
         self.eval()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # those of other devices are not set back
             spoilt = self.spoilt(x)
         again = self.decoder(self.encoder(spoilt))
         self.train(was)

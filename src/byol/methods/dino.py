@@ -204,8 +204,9 @@ class DINO(Base):
         found: dict[str, str] = {}
         if c.center_momentum == 1:
             found["the teacher is not centred (center_momentum 1)"] = "center_momentum=0.9"
-        if max(c.teacher_temperature, c.teacher_temperature_start) >= c.temperature:
-            found["the teacher is no sharper than the student"] = f"teacher_temperature={0.4 * c.temperature:g}"
+        for name in ("teacher_temperature", "teacher_temperature_start"):
+            if getattr(c, name) >= c.temperature:
+                found[f"the teacher is no sharper than the student ({name} {getattr(c, name):g})"] = f"{name}={0.4 * c.temperature:g}"
         if c.tau_base == 0:
             found["the teacher is the student itself (tau_base 0)"] = "tau_base=0.996"
         return found

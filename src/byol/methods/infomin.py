@@ -1,9 +1,9 @@
 """InfoMin Aug: MoCo v2 with views that share less, and a jigsaw (Tian et al. 2020, arXiv 2005.10243).
 
 Two views should share what the task needs and nothing else: of views too alike a network learns what is easy, of views too different
-nothing. So views are changed more strongly than MoCo's, by colours of twice the strength and two operations of RandAugment, and beside
-the query nine patches of a third, mild view, in random order, have to find the same key in the same queue. The patches pass through the
-network of the queries on their own and have a head of their own, as in PIRL. `patch_weight=0` is MoCo v2, with two views.
+nothing. So views are changed more strongly than MoCo's, by two operations of RandAugment and, in its recipes, by colours of twice the
+strength; and beside the query nine patches of a third, mild view, in random order, have to find the same key in the same queue. The patches
+pass through the network of the queries on their own and have a head of their own, as in PIRL. `patch_weight=0` is MoCo v2, with two views.
 
 The released code draws images anew over its processes before the keys are made (shuffling BN): see `moco`. The view of the jigsaw is a
 crop of 80 % or more here, of 60 % there (`--set view3.min_area=0.6`). The paper's other half,
@@ -31,7 +31,7 @@ RECIPES = {
     "infomin-imagenet-r50-200": {
         "about": "InfoMin Aug, ResNet-50, 200 epochs of ImageNet, batch 256, SGD: 70.1 % linear top-1 (PyContrast's README)",
         "expected": "70.1 % linear top-1 on ImageNet, 73.0 % with 800 epochs (PyContrast's README)",
-        "source": "PyContrast's released code; there batch norm is split over GPUs and keys shuffled",
+        "source": "PyContrast's released code; there keys are shuffled over GPUs, and the jigsaw is of a crop of 60 % or more",
         "batch": 256,
         "values": {
             "encoder": "resnet50", "image_size": 224, "epochs": 200, "optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4,

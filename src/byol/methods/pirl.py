@@ -7,6 +7,8 @@ the images give, never with the patches'. Of the ten passes of a step nine are o
 code: colours there change from patch to patch, which is left out as in PyContrast's; `--set view2.jitter=0.8 view2.gray=0.2` changes those
 of the view before it is cut.
 
+The jigsaw's view is a crop of 80 % or more, as mild views are here, and of 60 % in the paper: `--set view2.min_area=0.6`.
+
 Sizes follow from the view: cells of a third of it, of 11 px or more, and patches of 64/85 of a cell, as published for cells of 85 px.
 
 The bank takes 4 x dim bytes a sample (5 MB for 10,000 samples, 656 MB for ImageNet), in each checkpoint as well.

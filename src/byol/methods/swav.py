@@ -149,6 +149,7 @@ class SwAV(Base):
         self.register_buffer("progress", torch.zeros(()))  # of the last step
         self.register_buffer("queue", torch.zeros(2, c.queue, c.dim))
         self.register_buffer("entered", torch.zeros((), dtype=torch.int64))
+        self._assigned = 0  # images that were assigned together in the last pass
         self._unit_prototypes()
         self.train()
 
@@ -157,6 +158,7 @@ class SwAV(Base):
         z = [normalise(at_least_float32(self.projector(self.encoder(view)))) for view in views]
         scores = [products(x, self._weights().to(x.dtype)) for x in z]
         told = [(s / self.config.temperature).log_softmax(1) for s in scores]
+        self._assigned = len(views[0]) * dist.size() + self.config.queue
         assigned = [self._assignment(i, scores[i].detach()) for i in (0, 1)]
         if self.config.queue:
             self._enqueue(torch.stack([dist.gathered(x.detach()) for x in z[:2]]))
@@ -205,10 +207,13 @@ class SwAV(Base):
         self.progress.fill_(progress)
 
     def risks(self) -> dict[str, str]:
-        """Assignments as soft as what views tell are fulfilled by prototypes that are all alike."""
-        if self.config.epsilon >= self.config.temperature:
-            return {f"assignments are no surer than views (epsilon {self.config.epsilon:g})": "epsilon=0.05"}
-        return {}
+        """Assignments as soft as what views tell suit prototypes that are all alike; few images cannot be spread over many prototypes."""
+        c, found = self.config, {}
+        if c.epsilon >= c.temperature:
+            found[f"assignments are no surer than views (epsilon {c.epsilon:g})"] = "epsilon=0.05"
+        if 0 < self._assigned < c.prototypes:
+            found[f"{self._assigned:,} images are spread over {c.prototypes:,} prototypes"] = f"queue={c.prototypes + c.queue}"
+        return found
 
 
 def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int, counts: Tensor | None = None) -> Tensor:

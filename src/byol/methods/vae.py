@@ -126,7 +126,7 @@ class VAE(Base):
     def risks(self) -> dict[str, str]:
         """Posterior collapse, where it is there, and what is known to lead to it."""
         c, risks = self.config, {}
-        if c.beta and self._idle is not None and float(self._idle) > 0.5:
+        if float(self.weight) and self._idle is not None and float(self._idle) > 0.5:
             risks[f"{float(self._idle):.0%} of the code's dimensions carry less than {IDLE} nat"] = f"beta={c.beta / 10:g}"
         if c.beta > 1:
             risks[f"the prior weighs more than the bound asks for (beta {c.beta:g})"] = "beta=1.0"
@@ -140,7 +140,7 @@ class VAE(Base):
         x, was = views[0][:SHOWN], self.training
         self.eval()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # those of other devices are not set back
             samples = self.decoder(normals(2 * SHOWN, self.config.dim, x.device).to(x.dtype))
         again = self.decoder(self.mu(self.encoder(x)))
         self.train(was)

@@ -35,7 +35,7 @@ def alter(
     channels = x.shape[1]
     shift, scale = (torch.tensor(v, dtype=x.dtype).view(-1, 1, 1).to(x.device) for v in (mean, std))
     pipeline = replace(_COLOURS, flip=flip, jitter=jitter, gray=gray)
-    colours = palette("torchvision", "rgb" if channels == 3 else "channels", channels, pipeline)
+    colours = palette("paper", "rgb" if channels == 3 else "channels", channels, pipeline)
     rounds = chain.rounds_of(pipeline, colours, 1, "reflect", u, by_reach=False)
     x = (chain.augment((x * scale + shift).clamp_(0, 1), u, rounds) - shift) / scale
     return x.masked_fill(dropped(u, drop, channels).to(x.device)[:, :, None, None], 0) if channels > 1 else x
