@@ -40,7 +40,8 @@ optimisers, checkpoints, several processes, health and evaluation are the same f
 `--recipe NAME` takes published values (`byol list recipes`); without one, `auto` chooses for your data.
 
 Passes are batches through an encoder in one step with the default options: forward with a gradient (online), forward without (target),
-and backward. Each batch holds one view of every image. Buffers are what a method keeps beside its networks; they are in the checkpoint.
+and backward. Each batch holds one view of every image, or one patch or small view, which count whole.
+Buffers are what a method keeps beside its networks; they are in the checkpoint.
 
 Time and memory are of an update, relative to BYOL's, all methods in turns in one process: {{encoder}}, {{image_size}} px,
 batch {{batch_size}}, float32, one thread ({{processor}}, torch {{torch}}), heads of 1024 and 256 units unless `auto` says

@@ -434,3 +434,17 @@ def test_the_order_of_methods_is_compared_with_the_published_one():
     rho = spearmanr(linear[:4], [74.3, 71.1, 63.6, 54.0]).statistic
     (note,) = [n for n in table.notes() if n.startswith("order of the 4 methods")]
     assert f"rank correlation {rho:.2f} with theirs; byol is 3 here and 1 there" in note
+
+
+def test_rows_that_stop_at_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="on_collapse=stop: rows of a table are runs of the same length"):
+        Asked(name="methods", request=Request(data="x", set=("on_collapse=stop",)))
+
+
+def test_who_learns_from_labels_of_the_test_images_is_told_apart():
+    found = [Finding(setting="supervised", linear=[0.9], supervised=True)]
+    for apart in (True, False):
+        table = Ablation(
+            name="methods", what="", setup="", seeds=1, findings=found, baselines={}, out="", of_methods=True, tested_apart=apart
+        )
+        assert ("those of the test images were among them" in " ".join(table.notes())) != apart

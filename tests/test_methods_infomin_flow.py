@@ -3,6 +3,7 @@ import pytest
 import test_training as single
 import torch
 from equations import weights
+from PIL import Image
 from reference import batch_norm
 from scipy.spatial.transform import Rotation
 from test_methods_cmc import Half
@@ -10,7 +11,7 @@ from test_methods_contract import StopAfter
 from torch import nn
 
 import byol
-from byol import methods, run
+from byol import encoders, methods, run
 from byol.ablation import cost
 from byol.methods import infomin_flow
 
@@ -254,3 +255,25 @@ def test_data_without_labels_are_trained_on_and_labels_that_are_asked_for_are_mi
     assert byol.train(data, tmp_path / "run", **asked, set=("dim=8",)).outcome.ended == "finished"
     with pytest.raises(ValueError, match=r"give labelled data, e\.g. folders by class, or label_weight=0$"):
         byol.train(data, tmp_path / "no", **asked, set=("label_weight=1",))
+
+
+def test_labels_of_dated_pictures_are_labels_as_well(tmp_path):
+    rng = np.random.default_rng(0)
+    for subject in ("one", "two"):
+        for day in ("2018-01-02", "2018-01-09", "2018-02-02", "2018-03-02"):
+            path = tmp_path / "visits" / subject / f"{day}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(path)
+    asked = {"method": "infomin_flow", **FEW, "epochs": 1, "batch_size": 4, "set": ("dim=8", "label_weight=1", "log_steps=1")}
+    assert byol.train(tmp_path / "visits", tmp_path / "run", **asked).outcome.ended == "finished"
+    assert "label_loss" in single.losses(tmp_path / "run")[0]
+
+
+def test_what_is_compiled_is_what_a_method_calls():
+    for name in ("flow:small-w8", "lab:small-w8"):
+        encoder = encoders.load(name, input=encoders.Input(channels=3, size=16, mean=(0.5,) * 3, std=(0.2,) * 3))
+        assert list(run.called(encoder)) == list(encoder.net.networks())
+    encoder = encoders.load("patches:small-w8", input=encoders.Input(channels=3, size=16, mean=(0.5,) * 3, std=(0.2,) * 3))
+    assert list(run.called(encoder)) == [encoder.net.net]
+    plain = torch.nn.Linear(2, 2)
+    assert list(run.called(plain)) == [plain]

@@ -173,3 +173,11 @@ def test_assignments_as_soft_as_what_is_told_are_a_risk_and_bad_options_are_refu
         SwAV.Config(prototypes=1)
     with pytest.raises(ValueError, match="epsilon is 0; give a number above 0"):
         SwAV.Config(epsilon=0)
+
+
+def test_more_prototypes_than_images_are_a_risk_that_a_queue_mends():
+    method = build(SwAV, **SMALL | {"prototypes": 50})
+    method(four_views())
+    ((what, mend),) = method.risks().items()
+    assert what == "8 images are spread over 50 prototypes"
+    assert mend == "queue=50"

@@ -309,3 +309,15 @@ def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
     (block,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     exec(compile(block, "weights_of_others.md", "exec"), {"__name__": "docs"})
     assert byol.load("encoder.safetensors").provenance["weights"] == "resnet18.pth"
+
+
+def test_a_named_network_takes_no_weights_that_have_more_than_it_has(tmp_path, resnet18):
+    torch.save(trunk(resnet18) | {"layer1.0.se.fc1.weight": torch.zeros(4, 64, 1, 1)}, tmp_path / "se.pth")
+    with pytest.raises(ValueError, match=r"it has tensors that the network has not \(layer1\.0\.se\.fc1\.weight\)"):
+        byol.load(f"timm:resnet18:{tmp_path / 'se.pth'}")
+
+
+def test_a_wrong_name_before_a_file_that_is_there_is_what_the_sentence_is_about(tmp_path, resnet18):
+    torch.save(trunk(resnet18), tmp_path / "r.pth")
+    with pytest.raises(ValueError, match="resnet18-stem3pol"):
+        byol.load(f"resnet18-stem3pol:{tmp_path / 'r.pth'}")

@@ -294,3 +294,12 @@ def test_a_run_that_was_killed_has_every_step_once_in_mlflow(data, tmp_path):
     scores = trackers.scores(run)
     assert {name: found.data.metrics[f"evaluation/{name}"] for name in scores} == scores
     assert all(len(client.get_metric_history(found.info.run_id, f"evaluation/{name}")) == 1 for name in scores)
+
+
+def test_a_csv_whose_last_row_alone_was_cut_short_loses_that_row_and_no_other(tmp_path):
+    from byol.trackers.csv import Tracker
+
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss,note\n1,0.5,\n2,0.")
+    Tracker(tmp_path, None, 1).log({"step": 2, "loss": 0.25})
+    assert path.read_text() == "step,loss,note\n1,0.5,\n2,0.25,\n"

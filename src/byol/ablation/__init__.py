@@ -100,12 +100,13 @@ def compare(
         setup=_setup(plans[settings[0]], asked, common),
         seeds=asked.seeds,
         findings=sorted(findings, key=Finding.rank) if study.of_methods else findings,
-        baselines=_baselines(out / folder(settings[0]) / "seed-0"),
+        baselines=next((b for s in settings for seed in range(asked.seeds) if (b := _baselines(out / folder(s) / f"seed-{seed}"))), {}),
         out=str(out),
         untrained=published.value(study.table, "untrained", method="Random init"),
         note=study.note,
         failed=over.failed,
         unfit=unfit,
+        tested_apart=asked.test is not None,
         of_methods=study.of_methods,
     )
     runs.write_json(out / "results.json", result.to_json())
@@ -203,11 +204,19 @@ def _finding(study: Study, setting: str, out: Path, seeds: int, same_as: str) ->
         negative_cosine=[v for r in last if (v := r.values.get("negative_cosine")) is not None],
         rank_of_projections=[v for r in last if (v := r.values.get("rank")) is not None],
         milliseconds=cost.median(times),
-        passes=cost.passes(plans[0].settings.method, **plans[0].method) if study.of_methods and plans else None,
+        passes=_passes(plans[0]) if study.of_methods and plans else None,
         supervised=runs.sees_labels(plans[0]) if plans else False,
         published=row,
         published_cosines=cosines,
     )
+
+
+def _passes(plan: Plan) -> dict[str, float] | None:
+    """None where the options do not fit the small network and the few samples that they are counted on."""
+    try:
+        return cost.passes(plan.settings.method, **plan.method)
+    except ValueError:
+        return None
 
 
 def _baselines(run: Path) -> dict[str, tuple[float, float]]:

@@ -33,6 +33,8 @@ class Asked:
         load(self.name)
         if self.seeds < 1:
             raise ValueError(f"--seeds {self.seeds}: give 1 or more")
+        if self.request.folded().on_collapse == "stop":
+            raise ValueError("on_collapse=stop: rows of a table are runs of the same length; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ def median(times: Sequence[float]) -> float | None:
 def passes(name: str, **options: object) -> dict[str, float]:
     """{"online": .., "target": .., "backward": ..}: batches through an encoder in one forward and backward pass of the method.
 
-    Online passes have a gradient, those of the target have none. Counted on a small network.
+    Online passes have a gradient, those of the target have none. Patches and small views count whole. Counted on a small network.
     """
     cls: Any = methods.load(name)
     notes = dict.fromkeys(("online", "target", "backward"), 0)
@@ -70,6 +70,6 @@ def small_net(name: str) -> tuple[nn.Module, nn.Module, tuple[int, int, int]]:
     net.dim = 6
     net.halves = lambda x: net(x).chunk(2, 1)
     if methods.encoder_kind(methods.load(name)) == "patches":
-        seen = encoders.Input(channels=1, size=8, mean=(0.5,), std=(0.5,))
-        return encoders.wrap(encoders.Patches(net, encoders.Cut(4, 2), seen), input=seen), net[0], (1, 8, 8)
+        seen = encoders.Input(channels=1, size=16, mean=(0.5,), std=(0.5,))  # 7 x 7 patches, as of images of any size
+        return encoders.wrap(encoders.Patches(net, encoders.Cut(4, 2), seen), input=seen), net[0], (1, 16, 16)
     return net, net[0], (1, 8, 8)

@@ -34,7 +34,9 @@ class Job:
 
     def done(self) -> bool:
         """True when there is nothing to do."""
-        return self.ended() == "not finite" or (self.ended() == "finished" and all(score(Path(self.run), p) for p in PROTOCOLS))
+        found = [score(Path(self.run), p) for p in PROTOCOLS]
+        scored = all(e and (not self.baselines or any(s.baseline for s in e.scores)) for e in found)
+        return self.ended() == "not finite" or (self.ended() == "finished" and scored)
 
 
 class Onlooker(Protocol):

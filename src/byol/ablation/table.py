@@ -54,6 +54,7 @@ class Ablation:
     note: str = ""  # what is otherwise than in the paper
     failed: dict[str, str] = field(default_factory=dict)  # runs that died, by their name -> why
     unfit: dict[str, str] = field(default_factory=dict)  # methods that these data or this encoder cannot have -> why
+    tested_apart: bool = True  # on data of its own, not on a part of what was trained on
     of_methods: bool = False  # the settings are methods, best first, and differ in cost
 
     def to_json(self) -> dict[str, object]:
@@ -112,8 +113,12 @@ class Ablation:
         notes = [
             f"{f.setting}: health {w} in {n} of {len(f.health)} runs" for f in self.findings for w in ("WARN",) if (n := f.health.count(w))
         ]
-        notes += [f"{f.setting} learns from the labels, which the others do not see" for f in self.findings if f.supervised]
-        notes.append("ms: an update here, the median of the runs' logs; passes: batches through an encoder, online + target + backward")
+        among = "" if self.tested_apart else "; those of the test images were among them: give --test"
+        notes += [f"{f.setting} learns from the labels, which the others do not see{among}" for f in self.findings if f.supervised]
+        notes.append(
+            "ms: an update here, the median of the runs' logs; passes: batches through an encoder, online + target + "
+            "backward; patches and small views count whole"
+        )
         return notes + self._order()
 
     def _order(self) -> list[str]:

@@ -32,7 +32,8 @@ def split(text: str | Path) -> tuple[str | None, Path]:
         try:
             return encoders.canonical(found[1]), Path(found[2])
         except ValueError:
-            pass
+            if Path(found[2]).is_file():  # so the name is what is wrong
+                raise
     return None, Path(text)
 
 
@@ -53,6 +54,8 @@ def load(text: str | Path) -> Encoder:
     """
     name, path = split(text)
     contents = files.read(path)
+    if contents.deepmind and name is not None and not parse(name):
+        raise ValueError(f"{path} holds DeepMind's residual network, which pads otherwise than {name}; give the file alone")
     try:
         found = _by_name(name, contents) if name is not None and not parse(name) else _residual(name, contents)
     except ValueError as error:

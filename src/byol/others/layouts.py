@@ -112,6 +112,10 @@ def under(state: Mapping[str, Tensor], wanted: Iterable[str]) -> tuple[dict[str,
         raise ValueError(f"it has no tensor {start}{absent}")
     start = f"{_chosen(state, [s.rstrip('.') for s in whole])}." if whole != [""] else ""
     known = set(wanted)
+    inside = {name.split(".")[0] for name in known}
+    extra = [k for k in state if k.startswith(start) and (n := k.removeprefix(start)) not in known and n.split(".")[0] in inside]
+    if extra := [k for k in extra if not k.endswith("num_batches_tracked")]:
+        raise ValueError(f"it has tensors that the network has not ({', '.join(extra[:3])}); name the encoder that it is of")
     found = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start) and k.removeprefix(start) in known}
     return found, tuple(sorted({_words(k)[0] for k in state if k.removeprefix(start) not in found or not k.startswith(start)}))
 

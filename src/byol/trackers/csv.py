@@ -21,8 +21,9 @@ class Tracker:
         self._notes: list[str] = []
         self.columns, rows = _read(self.path)
         kept = [row for row in rows if (step := row.get("step", "")).isdecimal() and int(step) <= done]
-        if kept != rows:
-            write_text(self.path, _text(self.columns, kept, header=True))
+        whole = _text(self.columns, kept, header=True) if self.columns else ""
+        if self.path.exists() and self.path.read_text(encoding="utf-8", errors="replace") != whole:  # what a kill cut short goes as well
+            write_text(self.path, whole)
 
     def log(self, record: Record) -> None:
         """A row at the end; a column that is new makes the file anew."""
