@@ -27,7 +27,6 @@ from pathlib import Path
 from weakref import WeakSet
 
 import torch
-from family import of_images
 from measure import finish, machine, side_by_side, table
 from torch import Tensor
 
@@ -40,6 +39,11 @@ CLASSES = 10
 SAMPLES = 10_000
 FACTS = {"classes": CLASSES, "samples": SAMPLES}
 Costs = dict[str, dict[str, float]]
+
+
+def of_images() -> list[str]:
+    """The methods that take images."""
+    return [name for name in methods.names() if recipes.kind_of(name) in ("", "image")]
 
 
 def main() -> None:
