@@ -101,6 +101,8 @@ def test_a_code_that_says_nothing_is_counted_and_named_as_a_risk():
     view = two_views()[0]
     out = called(method, view)
     assert (out.metrics["idle"], out.metrics["kl"]) == (1, 0)
+    assert method.risks() == {}, "the code costs nothing yet"
+    method.after_step(0.5)
     assert method.risks() == {"100% of the code's dimensions carry less than 0.01 nat": "beta=0.1"}
     nn.init.constant_(method.mu.bias[:3], 1.0)
     out = called(method, view)
