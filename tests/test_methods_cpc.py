@@ -201,10 +201,3 @@ def test_brightness_of_patches_is_added_as_inception_has_it():
     spread = [alter(torch.full((2000, 3, 2, 2), v), u, mean=(0,) * 3, std=(1,) * 3, **odds).mean((1, 2, 3)).std() for v in (0.2, 0.8)]
     assert spread[0] == pytest.approx(32 / 255 / 3**0.5, rel=0.05)
     assert spread[0] == pytest.approx(spread[1].item(), rel=0.1)
-
-
-def test_batch_norm_within_patches_is_a_risk_and_layer_norm_is_none():
-    method = build()
-    assert method.risks() == {}
-    method.encoder.net.net = torch.nn.Sequential(method.encoder.net.net, torch.nn.BatchNorm1d(8))
-    assert "patches know of each other by batch norm" in method.risks()
