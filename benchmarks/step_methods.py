@@ -1,12 +1,12 @@
 """One update of every method on the same batch: processor time and memory beside BYOL's.
 
-    python benchmarks/step_methods.py                          # the table; 45 s of one core
+    python benchmarks/step_methods.py                          # the table; 90 s of one core
     python benchmarks/step_methods.py --write                  # and docs/methods/cost.json, which pages.py puts into the docs
     python benchmarks/step_methods.py --methods NAME --write   # these alone, beside BYOL; the others stay as they are written
     python benchmarks/step_methods.py --tiny                   # a small network, one round: to see that it works
 
 An update is what training does with views that are ready: passes, loss, backward, SGD and what follows it, in the middle of a run, in
-float32. Options are the method's defaults, with the widths and the queue that recipe `auto` has on a CPU.
+float32. Options are those that recipe `auto` has on a CPU, SwAV and DINO without small views among them.
 
 Time is processor time of one thread. Every method has its turn once a round, and the figure is the median over the rounds of its time
 over BYOL's in the same round, so that other programs on the machine matter little. Memory is counted, not measured: what autograd keeps
@@ -34,7 +34,6 @@ from byol import encoders, methods, optim, recipes
 
 FILE = Path(__file__).parent.parent / "docs" / "methods" / "cost.json"
 WIDTHS = {"hidden": 1024, "dim": 256}  # of recipe `auto` on a CPU
-SIZES = (*WIDTHS, "bottleneck", "queue", "negatives", "background", "labelings")  # what a method's AUTO may say otherwise
 CLASSES = 10
 SAMPLES = 10_000
 FACTS = {"classes": CLASSES, "samples": SAMPLES}
@@ -99,9 +98,10 @@ class Update:
         shape = encoders.Input(channels=3, size=size, mean=(0.5,) * 3, std=(0.25,) * 3)
         torch.manual_seed(0)
         built = encoders.load(encoders.of_kind(encoder, methods.encoder_kind(cls)), input=shape)
-        self.method = cls(built, cls.Config(**options(name))).to(memory_format=torch.channels_last)
+        config = cls.Config(**options(name))
+        self.method = cls(built, config).to(memory_format=torch.channels_last)
         layout = {"memory_format": torch.channels_last}
-        self.views = tuple(torch.randn(batch, 3, size, size).contiguous(**layout) for _ in methods.views_of(cls))
+        self.views = tuple(torch.randn(batch, 3, size, size).contiguous(**layout) for _ in methods.views_of(cls, config))
         self.rows = {row: torch.arange(batch) % (SAMPLES if row == "index" else CLASSES) for row in methods.rows_of(cls)}
         groups = self.method.param_groups()
         self.optimizer = optim.make("sgd", groups, lr=0.01, weight_decay=1e-4, momentum=0.9, trust_coefficient=1e-3)
@@ -115,10 +115,9 @@ class Update:
 
 
 def options(name: str) -> dict[str, object]:
-    """What is asked of the method: its defaults, but for sizes."""
-    sizes = WIDTHS | {k: v for k, v in recipes.own_values(name).items() if k in SIZES} | FACTS
+    """What recipe `auto` asks of the method on a CPU."""
     known = {f.name for f in dataclasses.fields(methods.load(name).Config)}
-    return {k: v for k, v in sizes.items() if k in known}
+    return {k: v for k, v in (WIDTHS | recipes.own_values(name) | FACTS).items() if k in known}
 
 
 class Kept:

@@ -23,6 +23,7 @@ from sound_files import SMALL, tones
 
 import byol
 from byol import config, encoders, methods, modalities, optim, recipes, run, training
+from byol.methods import _draws
 
 PACKAGE = Path(byol.__file__).parent
 EVERY = pytest.mark.parametrize("name", methods.names())
@@ -116,6 +117,58 @@ def test_a_method_trains_in_train_mode_and_the_loss_is_float32_under_bf16(name):
     assert loss.isfinite()
     seen, rows = batch(name)
     assert build(name).double()(tuple(v.double() for v in seen), **rows).loss.dtype == torch.float64
+
+
+@EVERY
+def test_the_loss_does_not_depend_on_the_order_of_the_batch(monkeypatch, name):
+    """What is drawn for a sample goes with it; negatives are all rows of the bank, which no draw chooses."""
+    order = torch.tensor([5, 2, 7, 0, 1, 3, 6, 4])
+    seen, rows = batch(name)
+    options = {"negatives": 0} if recipes.own_values(name).get("negatives") == 0 else {}
+    method, again = build(name, **options), build(name, **options)
+    ours = called_in_double(method, seen, rows)
+    for module, of in ((_draws, "words"), (torch, "rand")):
+        monkeypatch.setattr(module, of, of_the_sample(getattr(module, of), order))
+    theirs = called_in_double(again, [v[order] for v in seen], {k: v[order] for k, v in rows.items()})
+    torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-12)
+
+
+def called_in_double(method, seen, rows):
+    torch.manual_seed(3)
+    return method.double()(tuple(v.double() for v in seen), **rows).loss
+
+
+def of_the_sample(draw, order):
+    """The same draws, with the rows of the samples in this order."""
+
+    def drawn(rows, *rest):
+        found = draw(rows, *rest)
+        return found.reshape(len(order), -1)[order].reshape(found.shape)
+
+    return drawn
+
+
+# A teacher that stands still, since what it learns may be harder to tell; a game has no loss that both players lower.
+STANDING = {"dino": {"tau_base": 1.0, "center_momentum": 1.0}}
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if name != "bigan"])
+def test_the_loss_falls_on_fixed_images(name):
+    """From when a queue is full of them: easy negatives of its beginning are gone."""
+    method = build(name, **STANDING.get(name, {}))
+    optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=3e-3)
+    seen, rows = batch(name, size=4 if recipes.kind_of(name) == "rgbd" else 64)
+    losses = []
+    for step in range(40):
+        optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(3)
+        out = method(seen, **rows)
+        out.loss.backward()
+        optimizer.step()
+        method.after_step(step / 40)
+        losses.append(out.loss.item())
+    first, last = sum(losses[2:5]) / 3, sum(losses[-3:]) / 3
+    assert last < first - 0.005 * abs(first)
 
 
 @EVERY

@@ -209,13 +209,6 @@ def test_negatives_are_drawn_alike_for_any_number_of_processes(monkeypatch):
     assert torch.equal(drawn(method.bank, INDEX[4:], 4), whole[4:])
 
 
-def test_the_loss_of_the_whole_bank_does_not_depend_on_the_order_of_the_batch():
-    method = build(InstDisc, **SMALL | {"negatives": 0})
-    view, _ = two_views()
-    order = torch.tensor([5, 2, 7, 0, 1, 3, 6, 4])
-    assert called(method, view).loss.item() == pytest.approx(called(method, view[order], index=INDEX[order]).loss.item(), abs=1e-10)
-
-
 @pytest.mark.parametrize("options", [{"negatives": 10, "temperature": 1.0, "lr": 0.03}, {"negatives": 0, "temperature": 0.2, "lr": 0.1}])
 def test_the_loss_falls_on_64_fixed_images(options):
     torch.manual_seed(0)
