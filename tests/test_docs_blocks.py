@@ -2,17 +2,21 @@
 
 Run, in their order, in a folder of its own for each page, with small data of the test's own: the ```bash and ```python blocks of every page
 that has them, so of README.md, of the first page and of docs/howto/. They run as they stand, but: `byol train` that says no length
-gets `--epochs 1`; a page that trains no `runs/photos` itself finds one; and the lines of `only_read` are not run. A line that is meant to
-fail says so behind it: `# exit code 1`.
+gets `--epochs 1`; a page that trains no `runs/photos` itself finds one; and the lines of `only_read` are not run, nor what imports a
+package that is not here. A line that is meant to fail says so behind it: `# exit code 1`. The ```slurm scripts run with programs in place
+of the cluster's and of byol that write down what they were called with.
 
 Only read by the parser, with the names of settings and protocols: indented `byol` lines, which are of data that took hours.
 """
 
+import ast
 import dataclasses
+import importlib.util
 import os
 import re
 import shlex
 import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -125,11 +129,12 @@ def test_the_blocks_of_a_page_run_in_their_order(page, data, tmp_path, monkeypat
     here = tmp_path / "here"
     shutil.copytree(data, here, ignore=shutil.ignore_patterns("runs") if trains_photos(text) else None)
     monkeypatch.chdir(here)
-    if page.name in PREPARED:
-        PREPARED[page.name]()
+    PREPARED.get(named(page), lambda: None)()
     names = {"__name__": "docs"}
     for kind, block in BLOCK.findall(text):
         if kind == "python":
+            if not all(importlib.util.find_spec(package) for package in imported(block)):
+                continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", others.Notice)  # that weights of others have a licence is no mistake of a page
                 exec(compile(block, str(page), "exec"), names)
@@ -145,10 +150,24 @@ def test_the_blocks_of_a_page_run_in_their_order(page, data, tmp_path, monkeypat
             assert call.code == code, f"{line}\n{call.err}"
 
 
+def imported(block):
+    """The packages that a block imports; SyntaxError where it is no Python."""
+    for node in ast.walk(ast.parse(block)):
+        names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        yield from (name.partition(".")[0] for name in names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_python_is_fenced_so_that_it_is_run(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert re.findall(r"^    (?:import \w|from \w+ import |\w+ = \w+[.(]).*$", text, re.M) == []
+
+
 def for_encoders():
-    """docs/encoders.md loads what others wrote: residual nets as a run stores them, of large and of small images, and graphs."""
+    """docs/encoders.md loads what others wrote: residual nets as a run stores them, of large and of small images, graphs, and a sound."""
     from byol import encoders, exporting
 
+    shutil.copy(next(Path("sounds").rglob("*.wav")), "clip.wav")
     for run, size in (("photos", 96), ("tiny", 32)):
         net = encoders.load("resnet18", input=encoders.Input(channels=3, size=size, mean=(0.5,) * 3, std=(0.25,) * 3))
         os.makedirs(f"runs/{run}", exist_ok=True)
@@ -158,4 +177,54 @@ def for_encoders():
         exporting.save_encoder(small, Path(name), extra={})
 
 
-PREPARED = {"encoders.md": for_encoders}
+def for_sharing():
+    """docs/sharing.md opens a folder for the Hub, of an encoder that timm has."""
+    from byol import encoders, exporting
+
+    net = encoders.load("resnet18-stem7", input=encoders.Input(channels=3, size=40, mean=(0.5,) * 3, std=(0.25,) * 3))
+    exporting.save_encoder(net, Path("encoder.safetensors"), extra={})
+    assert byol("export", "encoder.safetensors", "--out", "photos-encoder", "--format", "hub").code == 0
+
+
+def for_sound():
+    """docs/sound.md has a run on sounds."""
+    Path("sounds/dog").mkdir()
+    shutil.copy(next(Path("sounds").rglob("*.wav")), "sounds/dog/1.wav")
+    assert byol("train", "sounds/", "--out", "runs/sounds", "--epochs", "1").code == 0
+
+
+PREPARED = {"docs/encoders.md": for_encoders, "docs/sharing.md": for_sharing, "docs/sound.md": for_sound}
+
+
+SCRIPT = re.compile(r"^```slurm\n(.*?)^```", re.M | re.S)
+CLUSTER = {  # in place of what a cluster has: each writes down what it was called with
+    "srun": 'while [[ $1 == --* ]]; do shift; done; "$@"',
+    "scontrol": 'echo "scontrol $*" >> calls; if [ $1 = show ]; then echo node-a; fi',
+    "byol": 'echo "byol $*" >> calls; exit 75',
+    "torchrun": 'echo "torchrun $*" >> calls; exit 1',
+}
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if SCRIPT.search(p.read_text(encoding="utf-8"))], ids=named)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_script_for_slurm_trains_or_goes_on_and_asks_to_be_started_again(page, begun, tmp_path):
+    for name, does in CLUSTER.items():
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/bash\n{does}\n")
+        program.chmod(0o755)
+    (tmp_path / "RUN").mkdir()
+    if begun:
+        (tmp_path / "RUN" / "plan.json").touch()
+    (tmp_path / "RUN" / "last.safetensors").touch()
+    (script,) = SCRIPT.findall(page.read_text(encoding="utf-8"))
+    env = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_NNODES": "4", "SLURM_NODEID": "2"}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode in (1, 75), done.stderr
+    *_, call, last = (tmp_path / "calls").read_text().splitlines()
+    assert last == "scontrol requeue 7"
+    words = call.partition("-m byol " if "torchrun" in call else "byol ")[2].split()
+    assert words[:2] == (["resume", "RUN"] if begun else ["train", "photos/"])
+    parse(words)
+    if call.startswith("torchrun"):
+        assert "--nnodes 4 --node-rank 2 --nproc-per-node 8 --master-addr node-a" in call

@@ -62,6 +62,7 @@ RECIPES = {
 PUBLISHED = "CPC v2"
 MODALITY = "image"
 AUTO = {
+    "dim": 64,
     "hidden": 64,
     "blocks": 3,
     "sides": 1,
