@@ -109,6 +109,7 @@ def test_the_state_of_net_has_no_prefix_and_no_second_copy():
     [
         ("resnet50x9", "did you mean .*resnet50x"),
         ("resnet19", "did you mean .*resnet1"),
+        ("resnet18-stem3pol", "did you mean resnet18-stem3pool"),
         ("vit_tiny_patch16_225", "did you mean .*vit_tiny_patch16_224"),
         ("resnet18.no_such_tag", "did you mean .*resnet18"),
         ("hf-hub:someone/model", "no encoder"),

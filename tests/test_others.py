@@ -3,8 +3,6 @@
 import copy
 import json
 import os
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,14 +299,6 @@ def test_training_begins_with_weights_of_others_and_keeps_their_licence(tmp_path
     assert "licence: unknown" in session.plan.notes[0]
     method = session.method()
     assert all(torch.equal(v, method.encoder.net.state_dict()[k]) for k, v in trunk(net).items())
-
-
-def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parent.parent / "docs" / "weights_of_others.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    exec(compile(block, "weights_of_others.md", "exec"), {"__name__": "docs"})
-    assert byol.load("encoder.safetensors").provenance["weights"] == "resnet18.pth"
 
 
 def test_a_named_network_takes_no_weights_that_have_more_than_it_has(tmp_path, resnet18):

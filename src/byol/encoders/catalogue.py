@@ -108,7 +108,8 @@ def canonical(name: str) -> str:
         return f"{base}{changes}"
     if timm_nets.is_known(bare):
         return f"timm:{bare}{changes}"
-    near = difflib.get_close_matches(bare.split(".")[0], sorted({*names(), *timm_nets.known()}), n=3)
+    stems = [other for stem in resnet.STEMS if _ours(other := f"{bare.partition('-')[0]}{stem}")]
+    near = difflib.get_close_matches(bare.split(".")[0], sorted({*names(), *stems, *timm_nets.known()}), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "see `byol list encoders`"
     raise ValueError(f"no encoder {name!r}; {hint}")
 
