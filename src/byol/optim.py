@@ -49,6 +49,11 @@ def param_groups(module: nn.Module) -> list[Group]:
     return [g for g in groups if g["params"]]
 
 
+def groups_at(*parts: tuple[nn.Module, float]) -> list[Group]:
+    """The groups of several modules, each with its factor on the learning rate."""
+    return [Group(**{**group, "lr_scale": rate}) for part, rate in parts for group in param_groups(part)]
+
+
 class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling in the released code's order: decay, trust ratio, momentum, then the rate.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +49,17 @@ def decoder(features: int, channels: int, size: int, *, hidden: int, volume: boo
         hidden = thinner
     parts += [norm(hidden), nn.ReLU(inplace=True), conv(hidden, 1 if volume else channels, 3, padding=1)]
     return nn.Sequential(*parts, *([nn.Flatten(1, 2)] if volume else []))
+
+
+@contextmanager
+def to_show(method: nn.Module) -> Iterator[None]:
+    """For a report: without gradients, in evaluation mode, with the same draws every time; afterwards all is as it was."""
+    was = method.training
+    method.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # those of other devices are not set back
+        yield
+    method.train(was)
 
 
 def decoder_for(encoder: nn.Module, features: int, *, hidden: int, channels: int = 0, size: int = 0) -> nn.Sequential:

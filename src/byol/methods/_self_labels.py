@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from byol import dist
-from byol.optim import Schedule, target_momentum
+from byol.losses import full_precision
+from byol.methods import StepOutput
+from byol.methods._heads import at_least_float32, cosine, mlp, width
+from byol.methods._targets import Follower, twins
+from byol.optim import Group, Schedule, groups_at, target_momentum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,53 @@ class Options:
         if self.theta_positive < 0.5:
             risks[f"images of little similarity count as the same (theta_positive {self.theta_positive:g})"] = "theta_positive=0.8"
         return risks
+
+
+class SelfLabelled(Follower):
+    """Two views in, the loss over the labelled pairs of the batch out, `_direction`; `after_step` moves the target."""
+
+    Config = Options
+    progress: Tensor
+
+    def __init__(self, encoder: nn.Module, config: Options | None = None) -> None:
+        super().__init__()
+        c = self.config = config or Options()
+        self.encoder = encoder
+        self.projector = mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm, output_norm=c.projection_norm == "batch")
+        self.predictor = mlp(c.dim, c.hidden, c.dim, norm=c.head_norm)
+        self.target_encoder, self.target_projector = twins((encoder, self.projector), fresh=c.target_init == "fresh")
+        self.register_buffer("progress", torch.zeros(()))  # of the run, as of the last update
+        self.train()
+
+    def forward(self, views: tuple[Tensor, ...]) -> StepOutput:
+        """Two views, (B, C, S, S) each -> the loss summed over both directions."""
+        v, w = views
+        z_v, z_w = (self.projector(self.encoder(x)) for x in (v, w))
+        p_v, p_w = (at_least_float32(self.predictor(z)) for z in (z_v, z_w))
+        with torch.no_grad():
+            t_v, t_w = (at_least_float32(self.target_projector(self.target_encoder(x))) for x in (v, w))
+        with full_precision(z_v):
+            first, here = self._direction(p_v, t_v, t_w)
+            second, _ = self._direction(p_w, t_w, t_v)
+        metrics = {"target_cosine": cosine(at_least_float32(z_v.detach()), t_w), **found(here)}
+        return StepOutput(first + second, (z_v.detach(), z_w.detach()), metrics)
+
+    def _direction(self, p: Tensor, t: Tensor, other: Tensor) -> tuple[Tensor, Labels]:
+        """Predictions of a view, and targets of it and of the other view, (b, dim) each -> loss, labels."""
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        """Move the target; and know how far the run is."""
+        super().after_step(progress)
+        self.progress.fill_(progress)
+
+    def param_groups(self) -> list[Group]:
+        """The online parameters, the predictor's with its factor on the rate."""
+        return groups_at((self.encoder, 1.0), (self.projector, 1.0), (self.predictor, self.config.predictor_rate))
+
+    def risks(self) -> dict[str, str]:
+        """Labels that are believed at once: of a network that has learned nothing nearly all images are alike."""
+        return self.config.risks()
 
 
 @dataclass(frozen=True)

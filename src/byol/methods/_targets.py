@@ -4,11 +4,43 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from byol.methods import Base
 from byol.methods._heads import frozen, reset
+
+
+class Follower(Base):
+    """A method whose target follows it, `config.tau(progress)` saying how closely; `_pairs` and `_tau` where it is otherwise."""
+
+    encoder: nn.Module
+    projector: nn.Module
+    target_encoder: nn.Module
+    target_projector: nn.Module
+
+    def after_step(self, progress: float) -> None:
+        """Move the target, xi <- tau xi + (1 - tau) theta, with tau at progress = k/K; parameters only, never buffers."""
+        follow(*self._pairs(), self._tau(progress))
+
+    def schedule(self, progress: float) -> dict[str, float]:
+        """What `after_step` uses at this progress, for the log."""
+        return {"tau": self._tau(progress)}
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """The distance of the parameters of target and online network over the norm of the online ones, ()."""
+        return {"online_target_distance": distance(*self._pairs())}
+
+    def _tau(self, progress: float) -> float:
+        """How much of itself the target keeps in a step."""
+        tau: float = cast(Any, self).config.tau(progress)
+        return tau
+
+    def _pairs(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """What follows, and what is followed."""
+        return [self.target_encoder, self.target_projector], [self.encoder, self.projector]
 
 
 def twins(networks: Sequence[nn.Module], *, fresh: bool) -> list[nn.Module]:

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from byol.methods import Base, Exhibit, StepOutput, View
-from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side
+from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side, to_show
 from byol.methods._heads import at_least_float32, width
 
 RECIPES = {
@@ -66,13 +65,11 @@ class Autoencoder(Base):
         """There are none: features that are all alike cannot make images that are not."""
         return {}
 
-    @torch.no_grad()
     def exhibits(self, views: tuple[Tensor, ...]) -> list[Exhibit]:
         """Some images, each beside what the decoder makes of its features."""
-        x, was = views[0][:SHOWN], self.training
-        self.eval()
-        again = self.decoder(self.encoder(x))
-        self.train(was)
+        x = views[0][:SHOWN]
+        with to_show(self):
+            again = self.decoder(self.encoder(x))
         said = "Views as the encoder sees them, and what the decoder makes of their features alone."
         return [side_by_side("Reconstructions", said, {"view": x, "made": again}, across=4)]
 

@@ -29,7 +29,7 @@ from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from byol.methods import Base, Curve, Exhibit, StepOutput, View
-from byol.methods._decoder import SMALLEST, DecoderOptions, decoder_for, same_shape, shape_of, side_by_side, takes_volumes
+from byol.methods._decoder import SMALLEST, DecoderOptions, decoder_for, same_shape, shape_of, side_by_side, takes_volumes, to_show
 from byol.methods._draws import uniforms
 from byol.methods._heads import at_least_float32, width
 from byol.optim import Group, param_groups
@@ -140,16 +140,12 @@ class BiGAN(Base):
         rate = self.config.judge_rate
         return {f"the discriminator learns {rate:g} times as fast": "judge_rate=1.0"} if rate > 4 else {}
 
-    @torch.no_grad()
     def exhibits(self, views: tuple[Tensor, ...]) -> list[Exhibit]:
         """Some images beside G(E(x)), which nobody asked to be alike, and samples of the generator."""
-        x, was = views[0][:SHOWN], self.training
-        self.eval()
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)  # those of other devices are not set back
+        x = views[0][:SHOWN]
+        with to_show(self):
             samples = self.generator(self.prior(2 * SHOWN, x.device).to(x.dtype))
-        again = self.generator(self.code(self.encoder(x)))
-        self.train(was)
+            again = self.generator(self.code(self.encoder(x)))
         said = "Views as the encoder sees them, and what the generator makes of their codes; no pixel was compared in training."
         drawn = "What the generator makes of codes drawn from the prior, of no image in particular."
         return [

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from byol.losses import objective, squared_distance
-from byol.methods import Base, Curve, StepOutput
+from byol.methods import Curve, StepOutput
 from byol.methods._heads import at_least_float32, cosine, mlp, width
-from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, Schedule, param_groups, target_momentum
+from byol.methods._targets import Follower, twins
+from byol.optim import Group, Schedule, groups_at, param_groups, target_momentum
 
 _LOSS = "Both directions of 2 − 2 cos, summed. Low is not good by itself: collapse makes it low too."
 
@@ -76,7 +76,7 @@ class Options:
         return target_momentum(progress, self.tau_base, self.tau_schedule)
 
 
-class BYOL(Base):
+class BYOL(Follower):
     """Two views in, the symmetric loss out (eq. 2 and its mirror); `after_step` moves the target.
 
     `encoder` is any module from images to (B, dim) with `.dim`. `projector` and `predictor` replace the paper's heads.
@@ -143,25 +143,12 @@ class BYOL(Base):
         p_v, p_w, t_v, t_w = (scale * self.loss_norm(x) for x in (*p, *t))
         return squared_distance(p_v, t_w) + squared_distance(p_w, t_v)
 
-    def after_step(self, progress: float) -> None:
-        """Move the target, xi <- tau xi + (1 - tau) theta, with tau at progress = k/K; parameters only, never buffers."""
-        follow(*self._pairs(), self.config.tau(progress))
-
     def param_groups(self) -> list[Group]:
         """The online parameters, each part with its factor on the rate; the target has no gradient and so no place in them."""
         c = self.config
         if c.projector_rate == c.predictor_rate == 1:
             return param_groups(self)
-        parts = ((self.encoder, 1.0), (self.projector, c.projector_rate), (self.predictor, c.predictor_rate))
-        return [Group(**{**group, "lr_scale": rate}) for part, rate in parts for group in param_groups(part)]
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """What `after_step` uses at this progress, for the log."""
-        return {"tau": self.config.tau(progress)}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """The distance of online and target parameters over the norm of the online ones, ()."""
-        return {"online_target_distance": distance(*self._pairs())}
+        return groups_at((self.encoder, 1.0), (self.projector, c.projector_rate), (self.predictor, c.predictor_rate))
 
     def risks(self) -> dict[str, str]:
         """Without negative pairs: 0.2 % on ImageNet without a predictor, 0.3 % with the online network as target (paper)."""
@@ -176,10 +163,6 @@ class BYOL(Base):
         elif c.tau_base == 0:
             found["the target is the online network itself (tau_base 0)"] = "tau_base=0.99"
         return found
-
-    def _pairs(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """What follows, and what is followed."""
-        return [self.target_encoder, self.target_projector], [self.encoder, self.projector]
 
 
 def _loss_norm(kind: str, dim: int) -> nn.Module:

@@ -15,16 +15,12 @@ here, and the features are worse than random ones; recipe `auto` takes 0.95, wit
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from byol import dist
-from byol.losses import full_precision, normalise
-from byol.methods import Base, Curve, StepOutput
-from byol.methods._heads import at_least_float32, cosine, mlp, width
-from byol.methods._self_labels import Labels, Options, found, labels, mean_where
-from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, param_groups
+from byol.losses import normalise
+from byol.methods import Curve
+from byol.methods._self_labels import Labels, SelfLabelled, labels, mean_where
 
 RECIPES = {
     "ccsl-stl10-r18": {
@@ -42,38 +38,13 @@ RECIPES = {
 AUTO = {"theta_positive": 0.95}  # with the 0.8 of the script two directions are left, digits or CIFAR-10
 
 
-class CCSL(Base):
-    """Two views in, the loss over the labelled pairs of the batch out; `after_step` moves the target."""
+class CCSL(SelfLabelled):
+    """Two views in, the loss over the labelled pairs of the batch out."""
 
-    Config = Options
-    progress: Tensor
     CURVES = (
         Curve(("loss",), "Loss", "0 to 8", "Both directions of 2 − 2 cos over all pairs that count as one thing; plain BYOL at first."),
         Curve(("pseudo_positives", "pseudo_negatives"), "Self-labels", "an image", "Others that count as the same, or as different.", True),
     )  # fmt: skip
-
-    def __init__(self, encoder: nn.Module, config: Options | None = None) -> None:
-        super().__init__()
-        c = self.config = config or Options()
-        self.encoder = encoder
-        self.projector = mlp(width(encoder), c.hidden, c.dim, norm=c.head_norm, output_norm=c.projection_norm == "batch")
-        self.predictor = mlp(c.dim, c.hidden, c.dim, norm=c.head_norm)
-        self.target_encoder, self.target_projector = twins((encoder, self.projector), fresh=c.target_init == "fresh")
-        self.register_buffer("progress", torch.zeros(()))  # of the run, as of the last update
-        self.train()
-
-    def forward(self, views: tuple[Tensor, ...]) -> StepOutput:
-        """Two views, (B, C, S, S) each -> the loss summed over both directions."""
-        v, w = views
-        z_v, z_w = (self.projector(self.encoder(x)) for x in (v, w))
-        p_v, p_w = (at_least_float32(self.predictor(z)) for z in (z_v, z_w))
-        with torch.no_grad():
-            t_v, t_w = (at_least_float32(self.target_projector(self.target_encoder(x))) for x in (v, w))
-        with full_precision(z_v):
-            first, here = self._direction(p_v, t_v, t_w)
-            second, _ = self._direction(p_w, t_w, t_v)
-        metrics = {"target_cosine": cosine(at_least_float32(z_v.detach()), t_w), **found(here)}
-        return StepOutput(first + second, (z_v.detach(), z_w.detach()), metrics)
 
     def _direction(self, p: Tensor, t: Tensor, other: Tensor) -> tuple[Tensor, Labels]:
         """Predictions of a view, and targets of it and of the other view, (b, dim) each -> loss, labels."""
@@ -86,32 +57,6 @@ class CCSL(Base):
         if c.negatives:
             loss = loss + mean_where(similar.clamp_min(0), here.different)
         return loss, here
-
-    def after_step(self, progress: float) -> None:
-        """Move the target, xi <- tau xi + (1 - tau) theta; and know how far the run is."""
-        follow(*self._pairs(), self.config.tau(progress))
-        self.progress.fill_(progress)
-
-    def param_groups(self) -> list[Group]:
-        """The online parameters, the predictor's with its factor on the rate."""
-        parts = ((self.encoder, 1.0), (self.projector, 1.0), (self.predictor, self.config.predictor_rate))
-        return [Group(**{**group, "lr_scale": rate}) for part, rate in parts for group in param_groups(part)]
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """What `after_step` uses at this progress, for the log."""
-        return {"tau": self.config.tau(progress)}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """The distance of online and target parameters over the norm of the online ones, ()."""
-        return {"online_target_distance": distance(*self._pairs())}
-
-    def risks(self) -> dict[str, str]:
-        """Labels that are believed at once: of a network that has learned nothing nearly all images are alike."""
-        return self.config.risks()
-
-    def _pairs(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """What follows, and what is followed."""
-        return [self.target_encoder, self.target_projector], [self.encoder, self.projector]
 
 
 METHOD = CCSL

@@ -28,11 +28,11 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import full_precision, normalise, regression_loss
-from byol.methods import Base, Curve, StepOutput
+from byol.methods import Curve, StepOutput
 from byol.methods import _predictors as forms
 from byol.methods._heads import at_least_float32, cosine, mlp, width
-from byol.methods._targets import distance, follow, twins
-from byol.optim import Group, Schedule, param_groups, target_momentum
+from byol.methods._targets import Follower, twins
+from byol.optim import Group, Schedule, groups_at, param_groups, target_momentum
 
 RECIPES = {
     "closed_form-imagenet-r50-100": {
@@ -121,7 +121,7 @@ class Options:
         return target_momentum(progress, self.tau_base, self.tau_schedule)
 
 
-class ClosedForm(Base):
+class ClosedForm(Follower):
     """Two views in, BYOL's loss out; the predictor is set anew in every pass, and `after_step` moves the target."""
 
     Config = Options
@@ -193,26 +193,17 @@ class ClosedForm(Base):
             p = p / forms.spectral_norm(p)
         return p + c.alpha * torch.eye(c.dim, dtype=p.dtype, device=p.device)
 
-    def after_step(self, progress: float) -> None:
-        """Move the target, xi <- tau xi + (1 - tau) theta; parameters only, never buffers."""
-        follow(*self._pairs(), self.config.tau(progress))
-
     def param_groups(self) -> list[Group]:
         """The online parameters; a trainable predictor with its factor on the rate."""
         c = self.config
         if self.predictor is None or c.predictor_rate == 1:
             return param_groups(self)
-        parts = ((self.encoder, 1.0), (self.projector, 1.0), (self.predictor, c.predictor_rate))
-        return [Group(**{**group, "lr_scale": rate}) for part, rate in parts for group in param_groups(part)]
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """What `after_step` uses at this progress, for the log."""
-        return {"tau": self.config.tau(progress)}
+        return groups_at((self.encoder, 1.0), (self.projector, 1.0), (self.predictor, c.predictor_rate))
 
     @torch.no_grad()
     def diagnostics(self) -> dict[str, Tensor]:
         """How far the predictor is from orthogonal, and the target from the online network, () each."""
-        return {"online_target_distance": distance(*self._pairs()), **orthogonality(self._matrix())}
+        return {**super().diagnostics(), **orthogonality(self._matrix())}
 
     def risks(self) -> dict[str, str]:
         """A ridge much larger than the predictor leaves none: 0.2 % on ImageNet with the identity (Grill et al. 2020)."""
@@ -224,10 +215,6 @@ class ClosedForm(Base):
         if c.rescale_predictor == "spectral" and c.alpha >= 0.3:
             return {f"the ridge (alpha={c.alpha:g}) may be most of a predictor that is scaled to norm 1": "alpha=0.1"}
         return {}
-
-    def _pairs(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """What follows, and what is followed."""
-        return [self.target_encoder, self.target_projector], [self.encoder, self.projector]
 
 
 def predictor(c: Options, sigma: Tensor, cross: Tensor) -> Tensor:

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from byol.methods import Base, Curve, Exhibit, StepOutput, View
-from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side, takes_volumes
+from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side, takes_volumes, to_show
 from byol.methods._draws import normals, uniforms
 from byol.methods._heads import at_least_float32, width
 
@@ -91,16 +90,12 @@ class DenoisingAutoencoder(Base):
         """Where nearly nothing is left of an image, the mean of all is the best guess for each."""
         return {f"{self.config.drop:.0%} of the pixels are dropped": "drop=0.25"} if self.config.drop > 0.9 else {}
 
-    @torch.no_grad()
     def exhibits(self, views: tuple[Tensor, ...]) -> list[Exhibit]:
         """Some images, as they are, as the encoder sees them, and as they are made from that."""
-        x, was = views[0][:SHOWN], self.training
-        self.eval()
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)  # those of other devices are not set back
+        x = views[0][:SHOWN]
+        with to_show(self):
             spoilt = self.spoilt(x)
-        again = self.decoder(self.encoder(spoilt))
-        self.train(was)
+            again = self.decoder(self.encoder(spoilt))
         said = "Views, the same as they are spoilt for the encoder, and what the decoder makes of its features."
         return [side_by_side("Reconstructions", said, {"view": x, "spoilt": spoilt, "made": again}, across=2)]
 

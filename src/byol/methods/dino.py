@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import normalise, products
-from byol.methods import Base, Curve, StepOutput, View
+from byol.methods import Curve, StepOutput, View
 from byol.methods._heads import at_least_float32, width
-from byol.methods._targets import distance, follow, twins
+from byol.methods._targets import Follower, twins
 from byol.optim import Schedule, target_momentum
 
 RECIPES = {
@@ -126,7 +126,7 @@ class Head(nn.Module):
         return products(z, normalise(fixed + (self.last.weight - fixed) * learns).to(z.dtype))
 
 
-class DINO(Base):
+class DINO(Follower):
     """Two whole views and any number of local ones in, the mean cross-entropy of the student with the teacher out."""
 
     Config = Options
@@ -187,16 +187,8 @@ class DINO(Base):
 
     def after_step(self, progress: float) -> None:
         """Move the teacher, with tau at progress = k/K."""
-        follow(*self._pairs(), self.config.tau(progress))
+        super().after_step(progress)
         self.progress.fill_(progress)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """What `after_step` uses at this progress, for the log."""
-        return {"tau": self.config.tau(progress)}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """The distance of the parameters of both networks over the norm of those followed, ()."""
-        return {"online_target_distance": distance(*self._pairs())}
 
     def risks(self) -> dict[str, str]:
         """Without centring one output wins, without sharpening none does (paper, section 5)."""

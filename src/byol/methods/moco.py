@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import normalise, products
-from byol.methods import Base, StepOutput
+from byol.methods import StepOutput
 from byol.methods._heads import at_least_float32, mlp, width
-from byol.methods._targets import distance, follow, twins
+from byol.methods._targets import Follower, twins
 
 RECIPES = {
     "moco-imagenet-r50-200": {
@@ -76,7 +76,7 @@ class Options:
             raise ValueError(f"tau is {self.tau}; give a number from 0 (keys by the online network) to 1 (it never moves)")
 
 
-class MoCo(Base):
+class MoCo(Follower):
     """Two views in, InfoNCE over the other key and the queue out; every pass puts its keys into the queue."""
 
     Config = Options
@@ -136,25 +136,13 @@ class MoCo(Base):
         self.queue.index_copy_(0, places, last.to(self.queue.dtype))
         self.pointer.copy_((self.pointer + len(keys)) % size)
 
-    def after_step(self, progress: float) -> None:
-        """Move the network of the keys; before the first keys of the next step, as in the released code."""
-        follow(*self._pairs(), self.config.tau)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """What `after_step` uses: the same at every step."""
-        return {"tau": self.config.tau}
-
-    def diagnostics(self) -> dict[str, Tensor]:
-        """The distance of the parameters of both networks over the norm of those followed, ()."""
-        return {"online_target_distance": distance(*self._pairs())}
+    def _tau(self, progress: float) -> float:
+        """The same at every step."""
+        return self.config.tau
 
     def risks(self) -> dict[str, str]:
         """There are none that collapse: negative pairs keep images apart."""
         return {}
-
-    def _pairs(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """What follows, and what is followed."""
-        return [self.target_encoder, self.target_projector], [self.encoder, self.projector]
 
 
 METHOD = MoCo

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from byol import dist
 from byol.losses import normalise, regression_loss
-from byol.methods import Base, StepOutput, View
+from byol.methods import StepOutput, View
 from byol.methods._heads import at_least_float32, cosine, mlp, width
-from byol.methods._targets import distance, follow, twins
+from byol.methods._targets import Follower, twins
 from byol.optim import Schedule, target_momentum
 
 RECIPES = {
@@ -93,7 +93,7 @@ class Options:
         return target_momentum(progress, self.tau_base, self.tau_schedule)
 
 
-class MYOW(Base):
+class MYOW(Follower):
     """Two augmented and two mined views in, the weighted sum of both losses out; `after_step` moves the targets."""
 
     Config = Options
@@ -171,16 +171,12 @@ class MYOW(Base):
 
     def after_step(self, progress: float) -> None:
         """Move the targets, xi <- tau xi + (1 - tau) theta, with tau at progress = k/K; and the weight of mining."""
-        follow(*self._pairs(), self.config.tau(progress))
+        super().after_step(progress)
         self.progress.fill_(progress)
-
-    def schedule(self, progress: float) -> dict[str, float]:
-        """What `after_step` uses at this progress, for the log."""
-        return {"tau": self.config.tau(progress)}
 
     def diagnostics(self) -> dict[str, Tensor]:
         """The distance of online and target parameters over the norm of the online ones, and the weight of mining, () each."""
-        return {"online_target_distance": distance(*self._pairs()), "mined_weight": self._weight().detach()}
+        return {**super().diagnostics(), "mined_weight": self._weight().detach()}
 
     def risks(self) -> dict[str, str]:
         """BYOL's."""

@@ -26,7 +26,7 @@ from byol.losses import regression_loss
 from byol.methods import Base, Curve, StepOutput, View
 from byol.methods._heads import at_least_float32, cosine, mlp, width
 from byol.methods._targets import distance, twins
-from byol.optim import Group, Schedule, param_groups, target_momentum
+from byol.optim import Group, Schedule, groups_at, target_momentum
 
 RECIPES = {
     "tribyol-cifar10-r18": {
@@ -149,8 +149,7 @@ class TriBYOL(Base):
 
     def param_groups(self) -> list[Group]:
         """The online parameters, the predictor's with its factor on the rate."""
-        parts = ((self.encoder, 1.0), (self.projector, 1.0), (self.predictor, self.config.predictor_rate))
-        return [Group(**{**group, "lr_scale": rate}) for part, rate in parts for group in param_groups(part)]
+        return groups_at((self.encoder, 1.0), (self.projector, 1.0), (self.predictor, self.config.predictor_rate))
 
     def schedule(self, progress: float) -> dict[str, float]:
         """What `after_step` uses at this progress, for the log."""

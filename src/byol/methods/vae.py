@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from byol.methods import Base, Curve, Exhibit, StepOutput, View
-from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side
+from byol.methods._decoder import DecoderOptions, decoder_for, same_shape, side_by_side, to_show
 from byol.methods._draws import normals
 from byol.methods._heads import at_least_float32, width
 
@@ -134,16 +134,12 @@ class VAE(Base):
             risks["the code costs its full price from the start (warmup 0)"] = "warmup=0.1"
         return risks
 
-    @torch.no_grad()
     def exhibits(self, views: tuple[Tensor, ...]) -> list[Exhibit]:
         """Some images beside what is made of their mean codes, and samples: what is made of codes from the prior."""
-        x, was = views[0][:SHOWN], self.training
-        self.eval()
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)  # those of other devices are not set back
+        x = views[0][:SHOWN]
+        with to_show(self):
             samples = self.decoder(normals(2 * SHOWN, self.config.dim, x.device).to(x.dtype))
-        again = self.decoder(self.mu(self.encoder(x)))
-        self.train(was)
+            again = self.decoder(self.mu(self.encoder(x)))
         said = "Views as the encoder sees them, and what the decoder makes of the mean of their codes."
         drawn = "What the decoder makes of codes drawn from the prior, of no image in particular."
         return [
