@@ -46,8 +46,8 @@ Buffers are what a method keeps beside its networks; they are in the checkpoint.
 Time and memory are of an update, relative to BYOL's, all methods in turns in one process: {{encoder}}, {{image_size}} px,
 batch {{batch_size}}, float32, one thread ({{processor}}, torch {{torch}}), with the options that `auto` has on a CPU (heads of 1024 and
 256 units; SwAV and DINO have two views there, no small ones), {{rounds}} rounds: `python benchmarks/step_methods.py --write`. Time is
-processor time, the median of the ratios of each round. Memory is counted, so that it is exact: what autograd keeps for the backward pass, and parameters, their gradients and
-buffers; not what an operation takes while it runs, nor the optimiser's state.
+processor time, the median of the ratios of each round. Memory is counted, so that it is exact: what autograd keeps for the backward
+pass, and parameters, their gradients and buffers; not what an operation takes while it runs, nor the optimiser's state.
 
 Published numbers are the papers', under their conditions; none has been reproduced here unless [results](../results.md) say so.
 

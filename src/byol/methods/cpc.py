@@ -18,7 +18,7 @@ The paper's text was not had: context network, 64 units and the factor 0.1 are t
 
 Expect, with a ResNet-50, 63.8 % linear top-1 on ImageNet (BYOL's comparison).
 
-Use it where the layout of an image says what it is; a step costs about three passes over all pixels of one view.
+Use it where the layout of an image says what it is; a step passes three times the pixels of a view, and compares all patches of a batch.
 """
 
 from __future__ import annotations
