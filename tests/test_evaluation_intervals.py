@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from byol.evaluation.intervals import _t95, over_draws, wilson
+from byol.evaluation.intervals import _t95, difference, over_draws, wilson
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 20), (3, 20), (20, 20), (613, 864)])
@@ -31,3 +31,14 @@ def test_the_interval_over_draws_holds_the_uncertainty_of_the_test_images_too():
         low, high = over_draws([(images < 0.7 + 0.02 * shift).mean() for shift in rng.standard_normal(5)], 200)
         covered += low <= 0.7 <= high
     assert 0.93 <= covered / 2000 <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "published"),
+    [((56, 70), (48, 80), (0.0524, 0.3339)), ((9, 10), (3, 10), (0.1705, 0.8090)), ((10, 10), (0, 10), (0.6075, 1.0))],
+)
+def test_the_interval_of_a_difference_is_newcombes(first, second, published):
+    """His examples (a), (b) and (h), by the tenth method."""
+    of = [(k / n, wilson(k, n)) for k, n in (first, second)]
+    assert difference(*of[0], *of[1]) == pytest.approx(published, abs=5e-5)
+    assert difference(*of[1], *of[0]) == pytest.approx((-published[1], -published[0]), abs=5e-5)

@@ -57,9 +57,11 @@ def test_without_a_tenth_the_headline_takes_the_most_labels():
     assert text(run(["OK"], scores=OURS[3:])) == "Healthy. 70.0 % with all of the labels, 20.0 points over the best baseline."
 
 
-def test_a_gain_inside_the_intervals_is_not_called_one():
-    close = run(["OK"], scores=[("pixels", 1.0, 0.5), ("runs/a", 1.0, 0.515)])
-    assert text(close) == "Healthy. 51.5 % with all of the labels, not clearly different from the best baseline (+1.5 points)."
+def test_a_gain_whose_interval_has_0_in_it_is_not_called_one():
+    close = run(["OK"], scores=[("pixels", 1.0, 0.5), ("runs/a", 1.0, 0.514)])
+    assert text(close) == "Healthy. 51.4 % with all of the labels, not clearly different from the best baseline (+1.4 points)."
+    apart = run(["OK"], scores=[("pixels", 1.0, 0.5), ("runs/a", 1.0, 0.515)])  # two intervals of 1.0 either way make one of 1.41
+    assert text(apart) == "Healthy. 51.5 % with all of the labels, 1.5 points over the best baseline."
     assert mood(close) == "doubt"
 
 

@@ -30,6 +30,15 @@ def over_draws(values: Sequence[float], total: int) -> tuple[float, float]:
     return max(0.0, mean - math.hypot(half, mean - low)), min(1.0, mean + math.hypot(half, high - mean))
 
 
+def difference(a: float, of_a: tuple[float, float], b: float, of_b: tuple[float, float]) -> tuple[float, float]:
+    """The 95 % interval of a - b, where each has one of its own (Newcombe 1998, method 10).
+
+    As if both were measured on other samples and labels: measured on the same, a difference is surer than this.
+    """
+    low, high = a - b - math.hypot(a - of_a[0], of_b[1] - b), a - b + math.hypot(of_a[1] - a, b - of_b[0])
+    return low, high
+
+
 def deviation(values: Sequence[float]) -> float:
     """The sample standard deviation (n - 1 in the denominator); 0 for a single value."""
     mean = sum(values) / len(values)

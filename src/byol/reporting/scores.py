@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from byol.evaluation.baselines import is_baseline
+from byol.evaluation.intervals import difference
 from byol.published.beside import Beside, beside
 from byol.reporting.html import number, percent, share
 from byol.reporting.run import Run, listing, mapping, real
@@ -137,7 +138,7 @@ class Finding:
 
     @property
     def clear(self) -> bool:
-        """True when the two intervals do not touch."""
+        """True when the difference is surely not 0."""
         return self.best is not None and differ(self.score, self.best)
 
     def sentence(self) -> str:
@@ -160,10 +161,11 @@ class Finding:
 
 
 def differ(a: Score, b: Score) -> bool:
-    """True when both have a 95 % interval and these do not touch."""
+    """True when both have a 95 % interval, and that of their difference is without 0."""
     if a.interval is None or b.interval is None:
         return False
-    return a.interval[0] > b.interval[1] or a.interval[1] < b.interval[0]
+    low, high = difference(a.top1, a.interval, b.top1, b.interval)
+    return low > 0 or high < 0
 
 
 def finding(run: Run) -> Finding | None:
