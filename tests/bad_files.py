@@ -179,7 +179,7 @@ FILES = [
     File("0 pixels wide", "skipped: PNG", "flat.png", png(0, 10)),
     File("a file of 1 GiB and more", "skipped: bytes, and an image may have", "sparse.tif", sparse),
     File("a file that may not be read", "skipped: no permission", "forbidden.png", encoded(pixels(), "PNG")),
-    File("HEIC", "skipped: HEIC", "a.heic", b"\0\0\0\x18ftypheic" + bytes(80)),
+    File("HEIC, damaged", "skipped: HEIC", "a.heic", b"\0\0\0\x18ftypheic" + bytes(80)),
     File("unicode name", "used", "żółć 猫 🐈.png", encoded(pixels(), "PNG"), (12, 16)),
     File("right-to-left name", "used", "\u202egnp.exe.png", encoded(pixels(), "PNG"), (12, 16)),
     File("line break in the name", "used", "two\nlines.png", encoded(pixels(), "PNG"), (12, 16)),

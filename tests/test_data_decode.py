@@ -1,6 +1,7 @@
 import contextlib
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from data_files import EXIF_ORIENTATION, encoded, noise, pixels
 from PIL import Image, ImageOps
 
-from byol.data import Unreadable, read_image
+from byol.data import Unreadable, decode, read_image
 
 RGB = pixels(13, 17)
 GREY = pixels(13, 17, 1)
@@ -144,6 +145,32 @@ def test_exif_orientation_is_applied(form, turned):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow's remark on what this test is about
+@pytest.mark.parametrize("turned", [1, 6])
+def test_heic_is_read_upright_where_pillow_heif_is(turned):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:20], picture[20:] = (200, 30, 30), (30, 30, 200)
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = turned
+    data = encoded(picture, "HEIF", exif=exif.tobytes(), quality=95)
+    assert data[4:12] == b"ftypheic"
+    ours = read_image(data)
+    seen = picture if turned == 1 else np.rot90(picture, -1)  # 6: the first row is seen on the right
+    assert ours.shape == seen.shape
+    assert np.abs(ours.astype(int) - seen).max() < 12
+    with pytest.raises(Unreadable, match="HEIC"):
+        read_image(data[: len(data) // 2])
+
+
+def test_without_pillow_heif_a_heic_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    decode._reads_heic.cache_clear()
+    with pytest.raises(Unreadable, match="pip install pillow-heif"):
+        read_image(b"\0\0\0\x18ftypheic" + bytes(80))
+    decode._reads_heic.cache_clear()
+
+
 def test_a_damaged_exif_block_does_not_cost_the_picture():
     data = encoded(RGB, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff", quality=95)
     np.testing.assert_array_equal(read_image(data), read_image(encoded(RGB, "JPEG", quality=95)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
@@ -79,12 +80,23 @@ def decode(data: bytes, shrink: int = 1) -> Pixels:
 
 def open_image(file: BinaryIO, form: str) -> Image.Image:
     """The image with its header read and nothing decoded; raises Unreadable for what is not to be decoded."""
-    if form == "HEIC":
-        raise Unreadable("HEIC, which Pillow cannot read; convert it to JPEG or PNG")
+    if form == "HEIC" and not _reads_heic():
+        raise Unreadable("HEIC, for which pillow-heif has to be installed (pip install pillow-heif); or convert it to JPEG")
     try:
-        return Image.open(file, formats=[form])
+        return Image.open(file, formats=["HEIF" if form == "HEIC" else form])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unreadable(f"more pixels than are safe to decode ({str(error).split(' pixels')[0].split('(')[-1]})") from error
+
+
+@functools.cache
+def _reads_heic() -> bool:
+    """Whether there is pillow-heif; it then gives pictures upright, whatever their orientation."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def _decode_image(data: bytes, form: str, shrink: int) -> Pixels:
