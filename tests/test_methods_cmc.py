@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import test_training as single
@@ -8,7 +10,7 @@ from test_methods_instdisc import INDEX, nce_written_out, sgd, unit
 from torch import nn
 
 import byol
-from byol import encoders, methods
+from byol import encoders, methods, views
 from byol.encoders.lab import Lab
 
 CMC = methods.load("cmc")
@@ -126,6 +128,24 @@ def test_grey_images_teach_the_network_of_the_colours_nothing():
     made = method.encoder.net.colour(ab)
     assert (made - made[0]).abs().max() < 1e-2, "all images look alike"
     assert (method.encoder.net.lightness(method.encoder.net.split(grey)[0]).std(0) > 1e-2).any()
+    gradients = []
+    for images in (grey, x):
+        taught = build()
+        called(taught, images).loss.backward()
+        gradients.append(taught.encoder.net.colour.conv.weight.grad.norm().item())
+    assert gradients[0] < 1e-2 * gradients[1]
+
+
+def test_lab_is_that_of_the_view_after_its_colours_changed_and_before_it_was_normalised():
+    color = pytest.importorskip("skimage.color")
+    raw = torch.randint(256, (4, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plan = views.load("small", size=9, jitter=1.0, gray=0.0)
+    (seen, _), (plain, _) = (plan.memory(raw, torch.arange(4), 0, 0, of) for of in (RGB, replace(RGB, mean=(0.0,) * 3, std=(1.0,) * 3)))
+    lightness, ab = Lab(Half(1), Half(2), RGB).split(seen)
+    for i in range(4):
+        want = color.rgb2lab(plain[i].permute(1, 2, 0).numpy())
+        torch.testing.assert_close(50 * lightness[i, 0] + 50, torch.from_numpy(want[..., 0]).float(), rtol=0, atol=1e-2)
+        torch.testing.assert_close(92.208 * ab[i, 0] + 6.025, torch.from_numpy(want[..., 1]).float(), rtol=0, atol=1e-2)
 
 
 def test_one_network_is_refused_and_any_module_of_two_halves_is_taken():

@@ -80,10 +80,13 @@ def test_a_few_updates_have_finite_losses_and_finite_gradients_where_they_belong
     assert {id(p) for p in method.encoder.parameters()} <= learning
     optimizer = sgd(method)
     before = {n: p.detach().clone() for n, p in method.encoder.named_parameters()}
+    taught = set()
     for step in range(4):
         out = a_step(method, name, optimizer, step / 4, seed=step)
         assert out.loss.shape == ()
         assert out.loss.isfinite()
+        taught |= {n for n, p in method.encoder.named_parameters() if p.grad is not None and p.grad.any()}
+    assert taught == before.keys(), "a gradient of zeros teaches nothing"
     for n, p in method.named_parameters():
         assert p.requires_grad or p.grad is None, f"{n} has a gradient and is not meant to"
         assert p.grad is None or p.grad.isfinite().all(), n
@@ -169,6 +172,25 @@ def test_the_loss_falls_on_fixed_images(name):
         losses.append(out.loss.item())
     first, last = sum(losses[2:5]) / 3, sum(losses[-3:]) / 3
     assert last < first - 0.005 * abs(first)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@EVERY
+def test_loss_and_gradient_on_a_gpu_are_those_on_the_cpu(monkeypatch, name):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    found = []
+    for device in ("cpu", "cuda"):
+        method = build(name).to(device)
+        seen, rows = batch(name)
+        torch.manual_seed(3)
+        loss = method(tuple(v.to(device) for v in seen), **{k: v.to(device) for k, v in rows.items()}).loss
+        loss.backward()
+        found.append((loss.detach().cpu(), {n: p.grad.cpu() for n, p in method.named_parameters() if p.grad is not None}))
+    (loss, gradients), (again, others) = found
+    torch.testing.assert_close(again, loss, rtol=1e-4, atol=1e-4)
+    assert others.keys() == gradients.keys()
+    for n, gradient in gradients.items():
+        assert (others[n] - gradient).norm() <= 1e-3 * gradient.norm() + 1e-5, n
 
 
 @EVERY

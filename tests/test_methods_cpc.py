@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from byol import encoders, methods
+from byol import encoders, methods, training
 from byol.encoders import Cut, Input, Patches
 from byol.methods import cpc
 from byol.methods.cpc import Context, labels
@@ -34,6 +34,20 @@ def images(size=2, seed=1):
     return (x - torch.tensor(RGB.mean).view(3, 1, 1)) / torch.tensor(RGB.std).view(3, 1, 1)
 
 
+def context_written_out(context, z):
+    """(B, 7, 7, D): every block a sum over what it sees, with a row of zeros on top; what comes out is added to what came in."""
+    c = z
+    for block in context.blocks:
+        w = list(block.parameters())
+        u = torch.relu(c @ w[0][:, :, 0, 0].T + w[1])
+        beside = torch.cat([torch.zeros_like(u[:, :, :1]), u, torch.zeros_like(u[:, :, :1])], 2)
+        u = sum(beside[:, :, k : k + 7] @ w[2][:, :, 0, k].T for k in range(3)) + w[3]
+        above = torch.cat([torch.zeros_like(u[:, :1]), u], 1)
+        u = torch.relu(above[:, :7] @ w[4][:, :, 0, 0].T + above[:, 1:] @ w[4][:, :, 1, 0].T + w[5])
+        c = c + u @ w[6][:, :, 0, 0].T + w[7]
+    return c
+
+
 def written_out(method, x):
     """Patch by patch: its latents from a slice of the image, its place counted by hand, one softmax after the other."""
     net = method.encoder.net.net
@@ -46,7 +60,7 @@ def written_out(method, x):
     total, count = 0.0, 0
     for side in range(method.config.sides):
         turned = z.rot90(side, (1, 2))
-        c = torch.relu(method.context(turned))
+        c = torch.relu(context_written_out(method.context, turned))
         for number, k in enumerate(method.distances):
             predictor = method.predictors[side * len(method.distances) + number]
             losses = []
@@ -60,14 +74,21 @@ def written_out(method, x):
     return total / count
 
 
-@pytest.mark.parametrize("sides", [1, 4])
-def test_loss_and_gradient_are_the_cross_entropy_written_out_to_1e_10(sides):
-    method, x = build(sides=sides), images()
+@pytest.mark.parametrize(("sides", "offsets"), [(1, 3), (4, 1)])
+def test_loss_and_gradient_are_the_cross_entropy_written_out_to_1e_10(sides, offsets):
+    method, x = build(sides=sides, offsets=offsets), images()
     ours, theirs = method((x,)).loss, written_out(method, x)
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-10)
     learning = list(method.parameters())
     for a, b in zip(torch.autograd.grad(ours, learning), torch.autograd.grad(theirs, learning), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+def test_predictions_are_compared_in_float32_whatever_the_networks_are_in():
+    p, every = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in ((2, 2, 3, 5), (18, 5)))
+    exact, _ = cpc.found(p, every, 1, (3, 3))
+    with training.autocast("cpu", "bf16"):
+        assert torch.equal(cpc.found(p, every, 1, (3, 3))[0], exact)
 
 
 def test_a_context_sees_its_row_left_and_right_and_all_rows_above_and_none_below():
@@ -132,7 +153,8 @@ def test_the_published_geometry_has_six_by_six_patches_and_one_distance():
     patches = Patches(Means(), Cut(80, 36), encoders.Input(channels=1, size=260, mean=(0.5,), std=(0.2,)))
     assert patches.cut(torch.zeros(1, 1, 260, 260)).shape == (1, 6, 6, 1, 80, 80)
     assert list(CPC.Config(offset=3, offsets=1).distances(patches)) == [3]
-    assert list(CPC.Config().distances(patches)) == [3, 4, 5]
+    assert list(CPC.Config().distances(patches)) == [3]
+    assert list(CPC.Config(offsets=4).distances(patches)) == [3, 4, 5]
     with pytest.raises(ValueError, match="a grid of 2 rows has none 2 below another"):
         CPC.Config().distances(Patches(Means(), Cut(8, 4), encoders.Input(channels=1, size=12, mean=(0.5,), std=(0.2,))))
 

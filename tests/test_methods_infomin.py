@@ -58,6 +58,16 @@ def test_loss_and_gradient_are_both_cross_entropies_of_the_same_key_and_queue_wr
     agree(method, called(method, (v, u, whole)).loss, w, expected, bound=1e-9)
 
 
+def test_symmetric_the_jigsaw_has_to_find_the_key_of_the_second_view_beside_both_directions():
+    method = build(InfoMin, **SMALL, patch_weight=0.3, symmetric=True)
+    w, (v, u, whole), queue = weights(method), three_views(), method.queue.clone()
+    q, k = ([unit(layers(encode(x, w, f"{of}encoder"), w, f"{of}projector", HEAD)) for x in (v, u)] for of in ("", "target_"))
+    k = [key.detach() for key in k]
+    both = (cross_entropy_written_out(q[0], k[1], queue) + cross_entropy_written_out(q[1], k[0], queue)) / 2
+    expected = 0.7 * both + 0.3 * cross_entropy_written_out(jigsaws(w, whole, 0), k[1], queue)
+    agree(method, called(method, (v, u, whole)).loss, w, expected, bound=1e-9)
+
+
 def test_without_the_jigsaw_it_is_moco_v2_exactly_over_several_updates():
     ours, theirs = build(InfoMin, **SMALL, patch_weight=0.0), build(MoCo, **SMALL, temperature=0.15)
     assert methods.views_of(InfoMin, ours.config) == methods.views_of(MoCo)

@@ -16,6 +16,7 @@ from byol import checkpoint, methods, optim, recipes, run, training, views
 from byol.config import Request
 from byol.methods import _bank
 from byol.methods._bank import Bank, BankOptions, nce
+from byol.methods.cmc import in_batch
 
 InstDisc = methods.load("instdisc")
 SMALL = {"dim": 5, "samples": 20, "negatives": 7}
@@ -117,6 +118,19 @@ def test_gathered_scores_are_those_of_all_products(monkeypatch):
 
 def sgd(method, lr=0.1):
     return optim.make("sgd", method.param_groups(), lr=lr, weight_decay=0.0, momentum=0.9, trust_coefficient=1e-3)
+
+
+@pytest.mark.parametrize("cheap", [0, 16])
+def test_scores_are_made_in_float32_whatever_the_networks_are_in(monkeypatch, cheap):
+    monkeypatch.setattr(_bank, "CHEAP", cheap)
+    bank, index = build(InstDisc, **SMALL).float().bank, INDEX
+    v = nn.functional.normalize(torch.randn(8, bank.rows.shape[1], generator=torch.Generator().manual_seed(0)))
+    columns = torch.randint(len(bank.rows), (8, 3), generator=torch.Generator().manual_seed(0))
+    exact = (bank.scores(v), bank.scores(v, columns), bank.contrast(v, index, None).loss, in_batch(v, v.flip(1), 0.1)[0])
+    with training.autocast("cpu", "bf16"):
+        rounded = (bank.scores(v), bank.scores(v, columns), bank.contrast(v, index, None).loss, in_batch(v, v.flip(1), 0.1)[0])
+    for a, b in zip(exact, rounded, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_step_writes_the_rows_of_the_batch_and_no_others_after_the_optimiser():

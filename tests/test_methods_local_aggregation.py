@@ -120,6 +120,8 @@ def test_the_bank_is_clustered_when_instdisc_ends_and_after_every_epoch_and_neve
     c = LA.Config(**SMALL | {"steps": 40, "epochs": 10, "instdisc": 0.25})
     after = [k for k in range(40) if c.clustering((k + 1) / 40) > c.clustering(k / 40)]
     assert after == [9, 13, 17, 21, 25, 29, 33, 37]
+    c = LA.Config(**SMALL | {"steps": 40, "epochs": 10, "instdisc": 0.0})
+    assert [k for k in range(40) if c.clustering((k + 1) / 40) > c.clustering(k / 40)] == [0, 3, 7, 11, 15, 19, 23, 27, 31, 35]
     assert LA.Config(samples=1_281_167).k() == 30_000
     assert LA.Config(samples=50_000, clusters=0).k() == 1170
 

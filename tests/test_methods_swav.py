@@ -118,8 +118,8 @@ def test_an_assignment_sums_to_one_and_is_even_over_prototypes_only_after_many_i
     for q in (few, many):
         torch.testing.assert_close(q.sum(1), torch.ones(64, dtype=torch.float64), rtol=0, atol=1e-12)
     share = few.sum(0) / (64 / 20)
-    assert share.min() < 0.8
-    assert share.max() > 1.2
+    assert share.min() < 0.5
+    assert share.max() > 1.5
     even = sinkhorn(scores(64, 20), epsilon=1.0, iterations=50).sum(0)
     torch.testing.assert_close(even, torch.full((20,), 64 / 20, dtype=torch.float64), rtol=0, atol=1e-9)
     assert (many.sum(0) / (64 / 20) - 1).abs().max() < (share - 1).abs().max()

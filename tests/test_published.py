@@ -14,7 +14,7 @@ COUNTS = {
     "linear": 63, "linear-variant": 6, "semi": 28, "transfer-linear": 4 * 12, "transfer-finetune": 5 * 12, "places365": 2 * 13 + 1,
     "segmentation": 4, "detection": 4, "depth": 3 * 5, "batch_size": 7 * 4, "augmentations": 14 * 4, "tau_base": 6, "target": 13,
     "alpha": 1 + 3 * 6, "layers": 9, "dim": 6, "lr": 7 * 2, "weight_decay": 5 * 2, "loss_norm": 4 * 2, "predictor_rate": 5, "rates": 25,
-    "optimal_predictor": 1, "norm": 16, "encoder_norm": 5, "online": 17, "knn": 12, "linear-others": 7, "comparators": 21 + 27 + 2 + 4 + 12,
+    "optimal_predictor": 1, "norm": 16, "encoder_norm": 5, "online": 17, "knn": 12, "linear-others": 7, "comparators": 21 + 27 + 2 + 4 + 12 + 46,
     "sound-linear": 6 * 7 + 3 + 5 + 1 + 2, "sound-ablation": 3 * 7 + 8, "evar-linear": 2 + 1 + 8,
 }  # fmt: skip
 
@@ -108,6 +108,11 @@ def one(**wanted):
         (58.6, {"table": "comparators", "method": "CMC", "network": "resnet50 halves"}),
         (70.1, {"table": "comparators", "method": "InfoMin", "epochs": 200, "network": "resnet50"}),
         (71.5, {"table": "comparators", "method": "CPC v2", "network": "resnet161", "metric": "top-1"}),
+        (81.1, {"table": "comparators", "method": "PIRL", "data": "voc07"}),
+        (83.8, {"table": "comparators", "method": "PIRL", "labels": 0.1, "verified": False}),
+        (69.1, {"table": "comparators", "method": "Local Aggregation", "metric": "AP50"}),
+        (75.8, {"table": "comparators", "method": "CMC", "data": "imagenet100"}),
+        (74.5, {"table": "comparators", "method": "InfoMin", "network": "resnext101"}),
     ],
 )
 def test_a_number_typed_again_by_hand_is_the_one_in_the_table(value, wanted):

@@ -6,7 +6,7 @@ An update that is left out leaves no trace: on a CPU `after_step` is not called,
 next update, which is known by parameters without a gradient; on a GPU the loop puts buffers back.
 
 The bank is a buffer: 4 D bytes a sample in memory and in each of the two checkpoints (5 MB for 10,000 samples, 656 MB for
-ImageNet), and twice as much again while training, which holds what it puts back.
+ImageNet), and as much again while training, which holds what it puts back.
 """
 
 from __future__ import annotations

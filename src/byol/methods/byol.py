@@ -37,8 +37,8 @@ class Options:
     dim: int = 256  # units of the projection
     tau_base: float = 0.996  # target momentum at step 0
     tau_schedule: Schedule = "cosine"  # reaches 1 at the end; constant stays
-    # Between the two layers of each head; data: a scale and shift, set by the first batch so that it does then what batch norm would.
-    head_norm: Literal["batch", "layer", "group", "data", "none"] = "batch"
+    # data: a scale and shift, set by the first batch so that it does then what batch norm would.
+    head_norm: Literal["batch", "layer", "group", "data", "none"] = "batch"  # between the two layers of each head
     projection_norm: Literal["none", "batch"] = "none"  # none: as in the paper; batch: no scale or shift, as in SimSiam
     predictor: Literal["mlp", "none"] = "mlp"  # none collapses: the paper's ablation, 0.2 %
     # Times the learning rate: mu and lambda of the paper's study without a moving average (appendix), where lambda 10 trains even
@@ -47,8 +47,8 @@ class Options:
     predictor_rate: float = 1.0
     target_init: Literal["fresh", "copy"] = "fresh"  # fresh: its own random weights, as released; copy: those of the online network
     # What the paper's ablations vary; the defaults are BYOL.
-    target: Literal["ema", "stop-gradient", "online"] = "ema"  # what is predicted: of the average; of the online network, without or with
-    beta: float = 0.0  # weight of the negative pairs; 1 with predictor=none target=online is SimCLR's loss times 2 alpha
+    target: Literal["ema", "stop-gradient", "online"] = "ema"  # what is predicted, its gradient cut but for online
+    beta: float = 0.0  # weight of the negative pairs; 1 with predictor=none target=online is SimCLR's loss times 4 alpha, plus 4
     alpha: float = 0.1  # temperature of the negative pairs
     loss_norm: Literal["l2", "layer", "batch", "none"] = "l2"  # of predictions and targets in the loss; layer and batch over sqrt(dim)
     projector_layers: int = 2  # linear layers

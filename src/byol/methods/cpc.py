@@ -78,14 +78,14 @@ SCALE = 0.1  # of the predictions
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of CPC v2; the defaults are those quoted of the paper."""
+    """The options of CPC v2; the defaults are those quoted of the paper, but for `patch_drop`, which is ours."""
 
     dim: int = 64  # units of targets and predictions
     hidden: int = 256  # channels within a block of the context network
     blocks: int = 5  # of the context network
     offset: int = 0  # rows down to the nearest patch that is foretold; 0: the first that shares no pixel with the context
-    offsets: int = 3  # how many distances from there on, as far as the grid has rows
-    sides: int = 4  # from which the context comes: 1 (above), 2 (and from the left), up to 4
+    offsets: int = 1  # how many distances from there on, as far as the grid has rows
+    sides: int = 4  # from which the context comes: 1 (above), 2 (and from the right), up to 4
     patch_flip: float = 0.5  # probability, of each patch by itself, of mirroring
     patch_jitter: float = 0.8  # of changed colours
     patch_gray: float = 0.25  # of losing the colours

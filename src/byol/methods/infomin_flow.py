@@ -18,7 +18,9 @@ The encoder that is trained and kept takes RGB and puts the features of both net
 networks of half of NAME's channels. `--encoder resnet18` is `flow:resnet18` here. Graying is off in `auto`, as for `cmc`.
 The paper's flow, optimiser and result were not had: layers, rates and how classifiers see the views are ours (`byol.encoders.flow`).
 
-Expect no published number. Use it to see what views lose when they are learnt; colour images alone.
+Expect no published number.
+
+Use it to see what views lose when they are learnt; colour images alone.
 """
 
 from __future__ import annotations

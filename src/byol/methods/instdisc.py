@@ -32,7 +32,8 @@ from byol.methods._heads import at_least_float32, width
 RECIPES = {
     "instdisc-imagenet-r50-200": {
         "about": "ResNet-50, 200 epochs of ImageNet, batch 256, SGD: 54.0 % linear top-1 (PIRL's tables), 46.8 % kNN (released README)",
-        "expected": "54.0 % linear top-1 on ImageNet (as PIRL's tables have it); 46.8 % kNN on the head's features (released README)",
+        "expected": "54.0 % linear top-1 on ImageNet (as PIRL's tables have it); 46.8 % kNN on the head's features (released README), "
+        "which `byol evaluate` does not look at",
         "source": "InstDisc's released code; its rate falls tenfold at epochs 120 and 160, here along a cosine",
         "batch": 256,
         "values": {
@@ -44,12 +45,13 @@ RECIPES = {
     },
     "instdisc-cifar10-r18": {
         "about": "ResNet-18, 200 epochs of CIFAR-10, batch 128, full softmax: 80.8 % kNN on the head's features (from memory, unverified)",
-        "expected": "80.8 % kNN on CIFAR-10, on the head's features (Wu et al. 2018, from memory: unverified)",
+        "expected": "80.8 % kNN on CIFAR-10, on the head's features, which `byol evaluate` does not look at (from memory: unverified)",
         "source": "InstDisc's released code; its rate falls tenfold at epochs 120 and 160, here along a cosine",
         "values": {
             "encoder": "resnet18", "image_size": 32, "epochs": 200, "batch_size": 128, "accumulate": 1, "optimizer": "sgd", "lr": 0.06,
             "weight_decay": 5e-4, "momentum": 0.9, "warmup_epochs": 0.0, "dim": 128, "negatives": 0, "temperature": 0.1,
-            "bank_momentum": 0.5, "views": "small", "min_area": 0.2, "saturation": 0.4, "solarize": 0.0, "flip": 0.0,
+            "bank_momentum": 0.5, "views": "small", "min_area": 0.2, "jitter": 1.0, "saturation": 0.4, "hue": 0.4, "solarize": 0.0,
+            "flip": 0.0,
         },
     },
 }  # fmt: skip

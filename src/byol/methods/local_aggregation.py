@@ -49,7 +49,7 @@ RECIPES = {
             "encoder": "resnet18", "image_size": 32, "epochs": 200, "batch_size": 128, "accumulate": 1, "optimizer": "sgd", "lr": 0.06,
             "weight_decay": 5e-4, "momentum": 0.9, "warmup_epochs": 0.0, "dim": 128, "negatives": 0, "background": 2048,
             "labelings": 5, "clusters": 0, "temperature": 0.1, "bank_momentum": 0.5, "instdisc": 0.05, "views": "small", "min_area": 0.2,
-            "saturation": 0.4, "solarize": 0.0,
+            "jitter": 1.0, "saturation": 0.4, "hue": 0.4, "solarize": 0.0, "flip": 0.0,
         },
     },
 }  # fmt: skip
@@ -95,10 +95,10 @@ class Options(BankOptions):
         return self.clusters or max(1, self.samples * 30_000 // IMAGENET)
 
     def clustering(self, progress: float) -> int:
-        """How many times the bank has been clustered before the update at this progress; -1 while it is InstDisc."""
+        """Epochs since the bank was first clustered, at this progress, after each of which it is again; -1 as long as it was not."""
         update = min(round(progress * self.steps), self.steps - 1)  # after the last one nothing follows
         passed = update - round(self.instdisc * self.steps)
-        return passed * self.epochs // self.steps if passed >= 0 else -1
+        return passed * self.epochs // self.steps if passed >= 0 and update else -1  # an untrained bank has no clusters
 
 
 class LocalAggregation(Base):

@@ -3,8 +3,8 @@
 As InstDisc, and besides the nine patches of a jigsaw, in random order, have to find the row of the same image: what the network makes of
 an image shall not depend on what was done to it. Patches are cut on the device, each at a random place of its cell, from a second, mild
 view; they pass through the encoder on their own, since statistics of batch norm of images and patches differ. Rows are written with what
-the images give, never with the patches'. Of the ten passes of a step nine are of patches, a twelfth of an image each or less. From VISSL's
-code: colours there change from patch to patch, which is left out as in PyContrast's; `--set view2.jitter=0.8 view2.gray=0.2` changes those
+the images give, never with the patches'. Of the ten passes of a step nine are of patches, a twelfth of a view each (of 28 px and more). In
+VISSL's code colours change from patch to patch, which is left out as in PyContrast's; `--set view2.jitter=0.8 view2.gray=0.2` changes those
 of the view before it is cut.
 
 The jigsaw's view is a crop of 80 % or more, as mild views are here, and of 60 % in the paper: `--set view2.min_area=0.6`.
@@ -38,7 +38,8 @@ RECIPES = {
     "pirl-imagenet-r50-800": {
         "about": "ResNet-50, 800 epochs of ImageNet, batch 1024, SGD: 63.6 % linear top-1 (Misra & van der Maaten 2020)",
         "expected": "63.6 % linear top-1 of the best layer on ImageNet (Misra & van der Maaten 2020); 64.3 % in VISSL's zoo",
-        "source": "Misra & van der Maaten 2020, appendix; colours of the patches as in PyContrast, which leaves them",
+        "source": "Misra & van der Maaten 2020, appendix; colours of the patches as in PyContrast, which leaves them; VISSL's further "
+        "operations (posterise, sharpness, solarise, autocontrast) are left out, and the jigsaw's crop is 80 % or more, not 60",
         "batch": 1024,
         "values": {
             "encoder": "resnet50", "image_size": 224, "epochs": 800, "optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4,
@@ -50,7 +51,7 @@ RECIPES = {
     "pirl-imagenet-r50-800-mlp": {
         "about": "ResNet-50, head of two layers, InfoNCE, blur, 800 epochs of ImageNet: 69.9 % linear top-1 (VISSL's zoo)",
         "expected": "69.9 % linear top-1 on ImageNet (VISSL's zoo)",
-        "source": "VISSL's improved PIRL: 2048 hidden units, InfoNCE, temperature 0.1, stronger colours, blur",
+        "source": "VISSL's improved PIRL: 2048 hidden units, InfoNCE, temperature 0.1, stronger colours, blur; what is left out as above",
         "batch": 1024,
         "values": {
             "encoder": "resnet50", "image_size": 224, "epochs": 800, "optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4,
@@ -68,7 +69,7 @@ RECIPES = {
             "encoder": "resnet18", "image_size": 32, "epochs": 200, "batch_size": 128, "accumulate": 1, "optimizer": "sgd", "lr": 0.06,
             "weight_decay": 5e-4, "momentum": 0.9, "warmup_epochs": 0.0, "dim": 128, "negatives": 0, "temperature": 0.1,
             "bank_momentum": 0.5, "patch_weight": 0.5, "cell": 11, "patch": 8, "hidden": 0, "views": "small", "min_area": 0.2,
-            "saturation": 0.4, "solarize": 0.0,
+            "jitter": 1.0, "saturation": 0.4, "hue": 0.4, "solarize": 0.0, "flip": 0.0,
         },
     },
 }  # fmt: skip
