@@ -39,7 +39,7 @@ autodoc_typehints, autodoc_member_order, autodoc_preserve_defaults = "signature"
 python_maximum_signature_line_length = 88
 add_module_names = False
 
-HOW_TO = ("own_photos", "few_labels", "continue", "sound", "channels", "cluster", "export", "report", "collapsed")
+HOW_TO = ("own_photos", "few_labels", "continue", "sound", "channels", "cluster", "export", "report", "collapsed", "coming_from")
 # Caption -> pages.
 MAP = {
     "How to": [f"howto/{p}" for p in HOW_TO] + ["examples"],

@@ -168,7 +168,7 @@ class Embed(Common):
 class Export(Common):
     """Write a run's encoder for other programs."""
 
-    run: Annotated[str, Place("the run folder", "RUN")]
+    run: Annotated[str, Place("the run folder, or a file with weights, also of other libraries", "RUN")]
     out: Annotated[Path, About("file to write: .safetensors (+ .json), .onnx or .pt2; a folder with --format hub", "FILE")]
     format: Annotated[
         Literal["timm", "torchvision", "hub"] | None,
