@@ -156,9 +156,10 @@ def test_one_network_is_refused_and_any_module_of_two_halves_is_taken():
 
 def test_its_recipes_and_auto_leave_the_colours():
     from byol import recipes
+    from byol.recipes import stated
 
     assert recipes.own_values("cmc")["gray"] == 0.0
-    for name, preset in recipes._literals("RECIPES")["cmc"].items():
+    for name, preset in stated.literals("RECIPES")["cmc"].items():
         assert preset["values"]["gray"] == 0.0, name
 
 

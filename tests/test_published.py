@@ -14,7 +14,8 @@ COUNTS = {
     "linear": 63, "linear-variant": 6, "semi": 28, "transfer-linear": 4 * 12, "transfer-finetune": 5 * 12, "places365": 2 * 13 + 1,
     "segmentation": 4, "detection": 4, "depth": 3 * 5, "batch_size": 7 * 4, "augmentations": 14 * 4, "tau_base": 6, "target": 13,
     "alpha": 1 + 3 * 6, "layers": 9, "dim": 6, "lr": 7 * 2, "weight_decay": 5 * 2, "loss_norm": 4 * 2, "predictor_rate": 5, "rates": 25,
-    "optimal_predictor": 1, "norm": 16, "encoder_norm": 5, "online": 17, "knn": 12, "linear-others": 7, "comparators": 21 + 27 + 2 + 4 + 12 + 46,
+    "optimal_predictor": 1, "norm": 16, "encoder_norm": 5, "online": 17, "knn": 12, "linear-others": 7,
+    "comparators": 21 + 27 + 2 + 4 + 12 + 46,
     "sound-linear": 6 * 7 + 3 + 5 + 1 + 2, "sound-ablation": 3 * 7 + 8, "evar-linear": 2 + 1 + 8,
 }  # fmt: skip
 
