@@ -20,10 +20,11 @@ from shard_files import make_shards, make_tar, picture, served
 from torch.utils.data import DataLoader
 
 import byol
-from byol import api, run, views
+from byol import api, views
 from byol.data import HostBatches, Unreadable, ids_at, open_source, present, remote, statistics, steps_per_epoch
 from byol.data.shard_cache import Cache, open_cache
 from byol.data.windows import Windows
+from byol.run import notes
 
 fsspec = pytest.importorskip("fsspec", reason="remote shards are read through fsspec, which is not installed")
 pytest.importorskip("aiohttp", reason="fsspec reads http through aiohttp, which is not installed")
@@ -568,8 +569,8 @@ def test_a_run_is_named_by_what_comes_before_the_numbers_and_found_from_another_
     monkeypatch.chdir(tmp_path / "shards")
     data = f"shards/{ALL}"
     assert not present(data)
-    assert run._found(data, str(tmp_path)) == str(tmp_path / data)
-    assert run._found(f"s3://bucket/{ALL}", str(tmp_path)) == f"s3://bucket/{ALL}"
+    assert notes._found(data, str(tmp_path)) == str(tmp_path / data)
+    assert notes._found(f"s3://bucket/{ALL}", str(tmp_path)) == f"s3://bucket/{ALL}"
 
 
 class Halt:

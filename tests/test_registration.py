@@ -15,7 +15,8 @@ from test_reporting import Page
 from test_reporting_verdict import run as logged
 from torch import nn
 
-from byol import api, registration, rng
+from byol import registration, rng
+from byol.api import evaluating
 from byol.data import Names, Source, Unreadable, open_source
 from byol.encoders import Input, wrap
 from byol.registration import classical, metrics, subjects, task
@@ -278,11 +279,11 @@ def test_frames_that_a_run_was_trained_on_are_said(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "data.json").write_text(json.dumps({"spec": f"{folder}#0:5"}))
-    (note,) = api._met(run, open_source(f"{folder}#3:8"))
+    (note,) = evaluating._met(run, open_source(f"{folder}#3:8"))
     assert note == "the encoder was trained on 2 of the 5 frames that test it; --test takes others"
-    assert api._met(run, open_source(f"{folder}#5:8")) == []
+    assert evaluating._met(run, open_source(f"{folder}#5:8")) == []
     (run / "data.json").write_text(json.dumps({"spec": str(tmp_path / "gone")}))
-    assert api._met(run, open_source(str(folder))) == []
+    assert evaluating._met(run, open_source(str(folder))) == []
 
 
 def test_a_page_shows_every_metric_beside_the_baselines_and_says_why_clouds_are_missing(monkeypatch):

@@ -18,6 +18,7 @@ from byol.config import Request
 from byol.data import HostBatches, PairPlan, load_memory, open_source
 from byol.encoders import Input
 from byol.feeds import HostFeed
+from byol.run import deciding
 from byol.views.rgbd import Pipeline, load
 
 SMALL = {"encoder": "small-w16", "image_size": 16, "batch_size": 4, "device": "cpu", "precision": "fp32"}
@@ -158,7 +159,7 @@ def weights(path):
 def test_a_run_on_frames_resumes_bit_for_bit_and_is_the_same_from_files(rooms, tmp_path, monkeypatch):
     asked = SMALL | {"set": SETS, "epochs": 3}
     byol.train(rooms, tmp_path / "whole", **asked)
-    monkeypatch.setattr(run, "load_memory", partial(load_memory, max_bytes=1))
+    monkeypatch.setattr(deciding, "load_memory", partial(load_memory, max_bytes=1))
     assert byol.train(rooms, tmp_path / "cut", watcher=Stop(), **asked).outcome.step == 4
     assert byol.resume(tmp_path / "cut").outcome.ended == "finished"
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
