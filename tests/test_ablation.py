@@ -10,9 +10,9 @@ import pytest
 from cli_calls import byol, stripes
 from safetensors.torch import load_file
 
-from byol import ablation, published, views
+from byol import ablation, methods, published, views
 from byol.ablation import STUDIES, Asked
-from byol.ablation.asked import Shared, request_of, settings_of
+from byol.ablation.asked import Shared, check, request_of, settings_of
 from byol.ablation.table import Ablation, Finding
 from byol.cli.options import Ablate
 from byol.config import Request, Settings, parse_assignments
@@ -363,6 +363,12 @@ def of_methods(tmp_path_factory):
         five = replace(STUDIES["methods"], values=("cmc", "lssl", "simsiam", "moco", "supervised"))
         patch.setitem(STUDIES, "methods", five)
         yield folder / "out", byol(*words, "--json")
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_may_be_named_whatever_it_has_to_know_of_the_data(name):
+    check(STUDIES["methods"], Request(data="photos"), STUDIES["methods"].setting(f"method={name}"))
+    check(STUDIES["methods"], Request(data="photos"), STUDIES["methods"].setting(f"method={name} lr=0.1"))
 
 
 def test_methods_are_compared_on_the_same_terms_each_with_its_own_values(of_methods):

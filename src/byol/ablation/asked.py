@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import get_args
 
 from byol import methods, modalities, recipes, stored
 from byol import run as runs
 from byol.ablation.studies import STUDIES, Study, load
-from byol.config import Plan, Request, Settings, parse_assignments
+from byol.config import Plan, Request, Settings, Value, parse_assignments
 from byol.data import WORDS, Modality, Source
 from byol.run import Progress, Session
 
@@ -58,16 +58,20 @@ def folder(setting: str) -> str:
     return re.sub(r"[^\w=.]+", "-", setting).strip("-.") or "setting"
 
 
+_OF_DATA: dict[str, Value] = {"classes": 2, "samples": 2**31}  # what some methods want to know, and the data will say
+
+
 def check(study: Study, request: Request, setting: str) -> None:
     """ValueError for a setting that no run can have, before the data is read."""
     changed = study.changes(setting, replace(request, set=()))
     pairs, config = changed.set, methods.load(changed.method).Config  # type: ignore[attr-defined]
+    known = {f.name for f in fields(config)}
     kinds: tuple[Modality, ...] = get_args(Modality) if study.modality is None else (study.modality,)
     wrong: list[ValueError] = []
     for kind in kinds:
         try:
             sets = parse_assignments(pairs, {"settings": Settings, "method": config, "views": modalities.of(kind).Pipeline})
-            config(**sets["method"])
+            config(**{k: v for k, v in _OF_DATA.items() if k in known} | sets["method"])
         except ValueError as error:
             wrong.append(error)
     if len(wrong) == len(kinds):
