@@ -111,6 +111,19 @@ def test_an_ablation_that_was_cut_off_goes_on_where_it_stood(studied):
     assert (kept / "encoder.safetensors").stat().st_mtime_ns == before
 
 
+def test_fewer_settings_in_the_same_folder_have_the_baselines_too(studied):
+    out, words, _ = studied
+    fewer = [*words[: words.index("--values") + 1], "0.99", *words[words.index("--seeds") :]]
+    scored = out / "tau_base=0.99" / "seed-0" / "evaluations"
+    for _ in range(2):  # the second time nothing is left to be done
+        call = byol(*fewer)
+        assert call.code == 0, call.err
+        told = json.loads(call.out)
+        assert set(told["baselines"]) == {"pixels", "random small-w16"}
+        assert [f["linear"] for f in told["findings"]] == [[own(out / "tau_base=0.99" / f"seed-{s}", "linear") for s in (0, 1)]]
+        assert {p.name for p in scored.iterdir()} == {"knn.json", "knn-2.json", "linear.json", "linear-2.json"}
+
+
 def test_another_ablation_in_the_same_folder_is_refused(studied):
     _, words, _ = studied
     call = byol(*[str(w).replace("16", "20") if w == "16" else w for w in words])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -93,8 +94,21 @@ def ended(run: Path) -> str:
 
 
 def score(run: Path, protocol: str) -> Evaluation | None:
-    """What is stored; None where there is nothing, or nothing that can be read."""
+    """What is stored; None where there is nothing, or nothing that can be read.
+
+    The same evaluation with baselines goes before it: it was made where a study of fewer settings began with this run.
+    """
+    first = _stored(run / "evaluations" / f"{protocol}.json")
+    if first is None:
+        return None
+    numbered = (run / "evaluations" / f"{protocol}-{n}.json" for n in count(2))
+    others = (_stored(path) for path in takewhile(Path.exists, numbered))
+    with_baselines = first.asked | {"baselines": True}
+    return next((e for e in others if e and e.asked == with_baselines), first)
+
+
+def _stored(path: Path) -> Evaluation | None:
     try:
-        return Evaluation.from_json(stored.read_object(run / "evaluations" / f"{protocol}.json"))
+        return Evaluation.from_json(stored.read_object(path))
     except (OSError, ValueError):
         return None
