@@ -144,7 +144,6 @@ def test_exif_orientation_is_applied(form, turned):
     np.testing.assert_array_equal(read_image(data), np.array(upright))
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow's remark on what this test is about
 @pytest.mark.parametrize("turned", [1, 6])
 def test_heic_is_read_upright_where_pillow_heif_is(turned):
     heif = pytest.importorskip("pillow_heif")
@@ -171,6 +170,7 @@ def test_without_pillow_heif_a_heic_says_what_to_do(monkeypatch):
     decode._reads_heic.cache_clear()
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow's remark on what this test is about
 def test_a_damaged_exif_block_does_not_cost_the_picture():
     data = encoded(RGB, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff", quality=95)
     np.testing.assert_array_equal(read_image(data), read_image(encoded(RGB, "JPEG", quality=95)))

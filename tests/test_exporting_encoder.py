@@ -349,7 +349,7 @@ def test_the_examples_of_the_page_run_and_read_our_weights(graphs, monkeypatch):
     save_encoder(large, Path("runs/photos/encoder.safetensors"), extra={})
     save_encoder(tiny, Path("runs/tiny/encoder.safetensors"), extra={})
     blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
-    changed, *seen = [run(block) for block in blocks]
+    changed, *seen = [run(block) for block in blocks if "clip.wav" not in block]  # tests/test_docs_blocks.py runs that one
     assert isinstance(changed["net"][1], torch.nn.GroupNorm)
     assert isinstance(seen[0]["encoder"], Encoder)
     for space, encoder in zip(seen[1:4], (large, large, tiny), strict=True):
