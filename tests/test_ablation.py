@@ -455,6 +455,12 @@ def test_the_order_of_methods_is_compared_with_the_published_one():
     assert f"rank correlation {rho:.2f} with theirs; byol is 3 here and 1 there" in note
 
 
+def test_published_numbers_that_were_not_read_in_their_source_are_named():
+    found = [Finding(setting=n, linear=[0.4], published=STUDIES["methods"].published(n)) for n in ("byol", "barlow_twins", "vicreg")]
+    table = Ablation(name="methods", what="", setup="", seeds=1, findings=found, baselines={}, out="", of_methods=True)
+    assert "published, but unverified, not read in its own source: barlow_twins, vicreg" in table.notes()
+
+
 def test_rows_that_stop_at_different_lengths_are_refused():
     with pytest.raises(ValueError, match="on_collapse=stop: rows of a table are runs of the same length"):
         Asked(name="methods", request=Request(data="x", set=("on_collapse=stop",)))

@@ -101,6 +101,8 @@ class Ablation:
         if self.of_methods:
             notes += self._of_methods()
         rows = [f.published for f in self.findings if f.published is not None]
+        unsure = [f.setting for f in self.findings if f.published and not f.published.verified]
+        notes += [f"published, but unverified, not read in its own source: {', '.join(unsure)}"] if unsure else []
         notes += [self.note] if self.note else []
         if self.of_methods:
             beside = "published: linear on ImageNet with a ResNet-50, epochs and protocol of each as in results.json; not measured here"
