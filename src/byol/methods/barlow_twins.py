@@ -29,7 +29,7 @@ from byol.optim import Group, param_groups
 RECIPES = {
     "barlow_twins-imagenet-r50-1000": {
         "about": "ResNet-50, 1000 epochs of ImageNet, batch 2048, LARS: 73.2 % linear top-1 (Zbontar et al. 2021)",
-        "expected": "73.2 % linear top-1 on ImageNet with 2048 images a pass (Zbontar et al. 2021); less with fewer a pass",
+        "expected": "73.2 % linear top-1 on ImageNet with 2048 images a pass (as quoted elsewhere: unverified); less with fewer a pass",
         "source": "Barlow Twins' released code, whose rate ends at 0.1 % of its peak",
         "batch": 2048,
         "values": {

@@ -27,7 +27,7 @@ from byol.methods._heads import at_least_float32, cosine, mlp, width
 RECIPES = {
     "vicreg-imagenet-r50-1000": {
         "about": "ResNet-50, 1000 epochs of ImageNet, batch 2048, LARS: 73.2 % linear top-1 (Bardes et al. 2021)",
-        "expected": "73.2 % linear top-1 on ImageNet with 2048 images a pass (Bardes et al. 2021); less with fewer a pass",
+        "expected": "73.2 % linear top-1 on ImageNet with 2048 images a pass (as quoted elsewhere: unverified); less with fewer a pass",
         "source": "VICReg's released code; its views are taken to be BYOL's (unverified)",
         "batch": 2048,
         "values": {
